@@ -1,0 +1,73 @@
+"""Names to objects: a table of built-in plug-ins per kind, entry points for everybody else's.
+
+Adding a built-in is one file and one line here. A third party registers ``name = "package.module:object"`` under the
+entry-point group ``refsr_bench.<kind>``. Nothing is imported until it is asked for, so listing stays instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Literal, NamedTuple
+
+from refsr_bench.errors import UsageError, did_you_mean
+
+Kind = Literal["datasets", "models", "matchers", "metrics", "providers"]
+KINDS: tuple[Kind, ...] = ("datasets", "models", "matchers", "metrics", "providers")
+
+
+class Entry(NamedTuple):
+    """Where an object lives ("module:attribute") and what it is, in one line."""
+
+    target: str
+    summary: str
+
+
+BUILT_IN: dict[Kind, dict[str, Entry]] = {
+    "datasets": {
+        "demo": Entry("refsr_bench.collectors.demo:build", "21 real pairs from scikit-image's photographs; offline"),
+        "custom": Entry("refsr_bench.collectors.custom:build", "your own photographs: one scene, or input/ref folders"),
+    },
+    "models": {
+        "bicubic": Entry("refsr_bench.models.bicubic:build", "Pillow's bicubic x4; the floor of every table"),
+        "c2matching": Entry("refsr_bench.models.c2matching:build", "C2-Matching trained with L1 ('-rec'), CVPR 2021"),
+        "c2matching-gan": Entry("refsr_bench.models.c2matching:build_gan", "C2-Matching with its GAN loss, CVPR 2021"),
+    },
+    "matchers": {},
+    "metrics": {
+        "psnr_y": Entry("refsr_bench.protocols.fidelity:PSNR_Y", "peak signal-to-noise ratio of the luma plane, dB"),
+        "ssim_y": Entry("refsr_bench.protocols.fidelity:SSIM_Y", "structural similarity of the luma plane"),
+        "psnr_rgb": Entry("refsr_bench.protocols.fidelity:PSNR_RGB", "peak signal-to-noise ratio of RGB, dB"),
+    },
+    "providers": {},
+}
+
+
+def list_entries(kind: Kind) -> dict[str, Entry]:
+    """All known names of a kind, built-in first; a plug-in that takes a built-in's name is not listed."""
+    table = dict(BUILT_IN[kind])
+    for point in sorted(_plug_ins(kind), key=lambda p: p.name):
+        origin = point.dist.name if point.dist is not None else "?"
+        table.setdefault(point.name, Entry(point.value, f"plug-in of {origin}"))
+    return table
+
+
+def find(kind: Kind, name: str) -> Any:
+    """Import and return the object called ``name``; `UsageError` with the nearest name if there is none."""
+    table = list_entries(kind)
+    if name not in table:
+        raise UsageError(f"there is no {kind.removesuffix('s')} called {name!r}", did_you_mean(name, table))
+    module, _, attribute = table[name].target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except Exception as error:
+        if name in BUILT_IN[kind]:
+            raise
+        raise UsageError(
+            f"the plug-in {name!r} ({table[name].target}) cannot be loaded: {type(error).__name__}: {error}",
+            f"repair or uninstall it: it comes from {table[name].summary.removeprefix('plug-in of ')}",
+        ) from error
+
+
+def _plug_ins(kind: Kind) -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=f"refsr_bench.{kind}"))

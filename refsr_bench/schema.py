@@ -1,0 +1,189 @@
+"""The frozen types that cross a layer or reach the disk.
+
+Everything here is JSON on disk. An unknown field is an error: a file written by a newer version is refused by name
+instead of being half understood.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Annotated, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+Image = NDArray[np.uint8]
+"""uint8 RGB ``(H, W, 3)``, grey levels 0-255."""
+
+Matrix3 = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
+
+
+class Frozen(BaseModel):
+    """Base of every type here: immutable, and strict about unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _inside(path: str) -> str:
+    parts = PurePosixPath(path)
+    if parts.is_absolute() or ".." in parts.parts or "\\" in path or "\0" in path or not parts.parts:
+        raise ValueError(f"{path!r} is not a relative path inside the dataset")
+    return path
+
+
+def _file_stem(name: str) -> str:
+    if not name or name in {".", ".."} or any(c in name for c in '/\\:*?"<>|\0') or any(ord(c) < 32 for c in name):
+        raise ValueError(f"{name!r} cannot be a sample name: it names files")
+    return name
+
+
+RelativePath = Annotated[str, AfterValidator(_inside)]
+SampleName = Annotated[str, AfterValidator(_file_stem)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class StoredFile(Frozen):
+    """One file of a dataset: where it lies, how long it is, and its hash."""
+
+    path: RelativePath
+    sha256: Sha256
+    bytes: int
+
+
+class StoredImage(StoredFile):
+    """One picture of a dataset; height and width are those after decoding (EXIF orientation applied)."""
+
+    height: int
+    width: int
+    conversions: tuple[str, ...] = ()
+    """What `images.decode_image` had to do to make it 8-bit RGB, e.g. "16-bit reduced to 8"."""
+
+
+class StoredLowRes(StoredImage):
+    """A low-resolution picture that a dataset ships, with the kernel that made it."""
+
+    kernel: str
+
+
+class StoredReference(StoredImage):
+    """One reference picture, and what is known of how it relates to the HR picture.
+
+    ``h_hr_to_ref`` maps HR pixel coordinates (x, y), pixel centres on integers, to reference coordinates.
+    ``disparity`` is an .npz whose ``disparity`` array (H, W), float32 px, NaN where unknown, says that HR pixel
+    (x, y) shows the same point as reference pixel (x + disparity, y).
+    """
+
+    level: int | None = None
+    """Similarity level as the dataset defines it; 1 is the most similar."""
+    h_hr_to_ref: Matrix3 | None = None
+    disparity: StoredFile | None = None
+    valid_mask: StoredFile | None = None
+
+
+class Record(Frozen):
+    """One manifest line: a sample without its pixels."""
+
+    name: SampleName
+    hr: StoredImage | None = None
+    lr: StoredLowRes | None = None
+    refs: tuple[StoredReference, ...] = ()
+    group: str = "all"
+    tags: tuple[str, ...] = ()
+    source: str
+    licence: str
+    made: str
+    """How this sample came to be, in one sentence with its numbers."""
+
+
+class Sample(NamedTuple):
+    """A record with its pixels."""
+
+    record: Record
+    hr: Image | None
+    lr: Image | None
+    refs: tuple[Image, ...]
+
+
+class DatasetInfo(Frozen):
+    """``dataset.json``, the file that makes a folder a dataset; written last."""
+
+    schema_version: int = SCHEMA_VERSION
+    name: SampleName
+    version: str
+    title: str
+    licence: str
+    citation: str
+    builder_version: str
+    """Changes when the same sources would give other files."""
+    samples: int
+    groups: dict[str, int]
+    manifest_sha256: Sha256
+
+    @property
+    def id(self) -> str:
+        """Name and the first six digits of the manifest's hash, as a signature shows them: ``demo@1f3c9a``."""
+        return f"{self.name}@{self.manifest_sha256[:6]}"
+
+
+class ModelCard(Frozen):
+    """What a model is: printed by ``list models`` and ``info``, and stored beside every result."""
+
+    name: str
+    title: str
+    paper: str
+    uses_reference: bool
+    parameters: int | None = None
+    """Learned parameters of the restoration network, as the papers count them; None where there are none."""
+    weights_sha256: dict[str, Sha256] = Field(default_factory=dict)
+    """File role to hash, for every weight file this object was made from."""
+    weights_licence: str = "none"
+    trained_on: str = "nothing"
+
+
+class Row(Frozen):
+    """One number, never without its ruler; a failure is a row too."""
+
+    model: str
+    dataset: str
+    sample: SampleName
+    group: str
+    refs: tuple[str, ...]
+    """Paths of the references used, inside the dataset."""
+    metric: str
+    value: float | None
+    signature: str
+    status: Literal["ok", "capped", "failed"]
+    """"capped": the metric was infinite and was set to the cap its signature names."""
+    reason: str | None = None
+
+
+class RunInfo(Frozen):
+    """``run.json``: what was run, on what, with what, and how it went; rows lie beside it in ``rows.jsonl``."""
+
+    schema_version: int = SCHEMA_VERSION
+    status: Literal["running", "finished"]
+    model: ModelCard
+    options: dict[str, str] = Field(default_factory=dict)
+    """Model options as given, e.g. the device."""
+    dataset: str
+    """`DatasetInfo.id`."""
+    manifest_sha256: Sha256
+    protocol: dict[str, str | int]
+    refs_rule: str
+    samples: int
+    images: str
+    """Folder of the SR pictures, relative to the run folder, or absolute where they were made elsewhere."""
+    file_pattern: str = "{name}.png"
+    signatures: dict[str, str] = Field(default_factory=dict)
+    failed: int = 0
+    capped: int = 0
+    device: str | None = None
+    versions: dict[str, str] = Field(default_factory=dict)
+    rows_sha256: Sha256 | None = None
+    restore_seconds_total: float | None = None
+    restore_seconds_median: float | None = None
+    peak_memory_bytes: int | None = None
+    """Largest resident set of the process that restored, interpreter and libraries included."""
