@@ -1,0 +1,119 @@
+"""The leaderboard: means, ranking, and the rule that signatures never share a column."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from refsr_bench.errors import IntegrityError, UsageError
+from refsr_bench.results.leaderboard import make_tables, to_json, to_markdown
+from refsr_bench.results.rows import Run, find_runs, read_rows
+from refsr_bench.schema import Row
+from refsr_bench.store import to_json_line
+
+SHARED = "data:d@123456|n:2|ref:first|crop:4"
+
+
+def row(model: str, sample: str, value: float | None, **changes: object) -> Row:
+    values = {
+        "model": model,
+        "dataset": "d@123456",
+        "sample": sample,
+        "group": "g" + sample,
+        "refs": (),
+        "metric": "psnr_y",
+        "value": value,
+        "signature": f"psnr_y|{SHARED}|ch:y601studio",
+        "status": "failed" if value is None else "ok",
+    }
+    return Row.model_validate(values | changes)
+
+
+def run(name: str, *rows: Row) -> Run:
+    return Run(Path(name), rows)
+
+
+def test_group_means_and_ranking() -> None:
+    runs = [
+        run("r1", row("low", "1", 20.0), row("low", "2", 22.0)),
+        run("r2", row("high", "1", 30.0), row("high", "2", 31)),
+    ]
+    (table,) = make_tables(runs)
+    assert [(line.model, line.group) for line in table.lines] == [
+        *[("high", g) for g in ("all", "g1", "g2")],
+        *[("low", g) for g in ("all", "g1", "g2")],
+    ]
+    assert [line.cells[table.columns[0]].mean for line in table.lines] == [30.5, 30, 31, 21, 20, 22]
+
+
+def test_different_protocols_are_different_tables() -> None:
+    other = f"psnr_y|{SHARED.replace('crop:4', 'crop:0')}|ch:y601studio"
+    tables = make_tables([run("r1", row("m", "1", 20.0)), run("r2", row("m", "1", 20.0, signature=other))])
+    assert len(tables) == 2
+    assert all(len(table.columns) == 1 for table in tables)
+
+
+def test_fewer_samples_are_a_different_table() -> None:
+    other = f"psnr_y|{SHARED.replace('n:2', 'n:1')}|ch:y601studio"
+    assert len(make_tables([run("r1", row("m", "1", 20.0)), run("r2", row("n", "1", 20.0, signature=other))])) == 2
+
+
+def test_one_metric_defined_twice_is_two_columns() -> None:
+    other = f"psnr_y|{SHARED}|ch:rgb"
+    (table,) = make_tables([run("r1", row("m", "1", 20.0)), run("r2", row("n", "1", 25.0, signature=other))])
+    assert len(table.columns) == 2
+    for line in table.lines:
+        assert sum(cell.mean is not None for cell in line.cells.values()) == 1
+
+
+def test_a_run_with_failures_is_last_and_marked() -> None:
+    runs = [
+        run("r1", row("best", "1", 40.0), row("best", "2", None)),
+        run("r2", row("m", "1", 20.0), row("m", "2", 20)),
+    ]
+    tables = make_tables(runs)
+    assert tables[0].lines[0].model == "m"
+    text = to_markdown(tables)
+    assert "40.00*" in text
+    assert "1 of 2" in text
+    assert "not ranked" in text
+
+
+def test_markdown_names_every_signature() -> None:
+    text = to_markdown(make_tables([run("r1", row("m", "1", 20.0))]))
+    assert "psnr_y [1]" in text
+    assert f"[1] `psnr_y|{SHARED}|ch:y601studio`" in text
+
+
+def test_two_runs_of_one_model_are_told_apart() -> None:
+    text = to_markdown(make_tables([run("r1", row("m", "1", 20.0)), run("r2", row("m", "1", 21.0))]))
+    assert "m (r1)" in text
+    assert "m (r2)" in text
+
+
+def test_hostile_names_are_inert() -> None:
+    text = to_markdown(make_tables([run("r1", row("<b>|`x`\x1b[31m", "1", 20.0))]))
+    assert "\x1b" not in text
+    assert r"\<b\>\|\`x\`?\[31m" in text
+
+
+def test_json_holds_the_same_means() -> None:
+    (table,) = to_json(make_tables([run("r1", row("m", "1", 20.0), row("m", "2", 21.0))]))
+    assert table["lines"][0]["cells"][0]["mean"] == 20.5
+    assert table["lines"][0]["cells"][0]["signature"].startswith("psnr_y|")
+
+
+def test_rows_are_read_back_and_faults_named(tmp_path: Path) -> None:
+    path = tmp_path / "x" / "rows.jsonl"
+    path.parent.mkdir()
+    path.write_text(to_json_line(row("m", "1", 20.0)))
+    assert find_runs([tmp_path])[0].rows == (row("m", "1", 20.0),)
+    path.write_text(path.read_text() + '{"model": "m"')
+    with pytest.raises(IntegrityError, match="line 2"):
+        read_rows(path)
+
+
+def test_no_runs(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="refsr-bench eval"):
+        find_runs([tmp_path])
