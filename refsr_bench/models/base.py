@@ -1,0 +1,32 @@
+"""What a model has to be for the rest of the package: one attribute and one method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refsr_bench.schema import ModelCard
+
+
+@runtime_checkable
+class SRModel(Protocol):
+    """A ×4 super-resolution model.
+
+    A model's factory (the ``"module:function"`` named in `refsr_bench.lookup`) takes keyword options, loads its
+    weights and returns such an object. It must not touch the network.
+    """
+
+    card: ModelCard
+    """What this object really is, weights hash included."""
+
+    def restore(self, lr: NDArray[np.uint8], refs: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Super-resolve one image.
+
+        lr : uint8 RGB ``(H, W, 3)``. refs : uint8 RGB references, any sizes; empty for a model whose card says
+        ``uses_reference=False``. Returns float32 RGB ``(4H, 4W, 3)``, nominally in [0, 1]; the protocol clamps
+        and rounds, the model must not.
+        """
+        ...

@@ -1,0 +1,48 @@
+"""C2-Matching (Jiang et al., CVPR 2021). This file imports no torch, so that listing models stays quick."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from refsr_bench.errors import UsageError, did_you_mean
+from refsr_bench.schema import ModelCard
+
+if TYPE_CHECKING:
+    from refsr_bench.models.base import SRModel
+
+RELEASE_LICENCE = "see the release: its LICENSE file says Apache-2.0, its README MIT"
+
+CARD = ModelCard(
+    name="c2matching",
+    title="C2-Matching, trained with L1 ('-rec')",
+    paper="Jiang et al., Robust Reference-based Super-Resolution via C2-Matching, CVPR 2021",
+    uses_reference=True,
+    parameters=8_865_547,
+    weights_licence=RELEASE_LICENCE,
+    trained_on="CUFED",
+)
+CARD_GAN = CARD.model_copy(update={"name": "c2matching-gan", "title": "C2-Matching, trained with its GAN loss"})
+CARDS = {CARD.name: CARD, CARD_GAN.name: CARD_GAN}
+
+Variant = Literal["mse", "gan"]
+
+
+def build(weights: str | Path | None = None, device: str = "cpu", variant: Variant = "mse") -> SRModel:
+    """Load C2-Matching.
+
+    weights : a folder with the imported files, or with the published ones under their official names; without it the
+    model folder is searched. device : ``cpu``, ``cuda`` or ``cuda:N``. variant : ``mse``, the release's name for the
+    network trained with L1, or ``gan``. UsageError: an unknown device or variant. ManualStepNeeded: weights missing.
+    """
+    if variant not in {"mse", "gan"}:
+        raise UsageError(f"C2-Matching has no variant {variant!r}", did_you_mean(variant, ("mse", "gan")))
+    from refsr_bench.models.c2matching.inference import load_model
+
+    card = CARD if variant == "mse" else CARD_GAN
+    return load_model(card, f"restoration-{variant}", weights, device)
+
+
+def build_gan(weights: str | Path | None = None, device: str = "cpu") -> SRModel:
+    """Load C2-Matching trained with its GAN loss; options as in `build`."""
+    return build(weights, device, "gan")

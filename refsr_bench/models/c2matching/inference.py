@@ -1,0 +1,90 @@
+"""C2-Matching as a model: from an LR picture and a reference picture to an SR picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from refsr_bench.errors import UsageError
+from refsr_bench.images import pad_zero, resize_bicubic
+from refsr_bench.models.c2matching.extractor import Extractor
+from refsr_bench.models.c2matching.matching import PATCH, find_offsets
+from refsr_bench.models.c2matching.restoration import Restoration
+from refsr_bench.models.c2matching.roles import load_roles
+from refsr_bench.models.tensors import select_device, to_image, to_tensor
+from refsr_bench.models.vgg import VGG19, load_vgg19
+from refsr_bench.models.weights import load_into
+from refsr_bench.schema import ModelCard
+
+SCALE = 4
+
+
+class C2Matching:
+    """The three networks of C2-Matching, ready to restore."""
+
+    def __init__(
+        self, card: ModelCard, extractor: Extractor, vgg: VGG19, restoration: Restoration, device: torch.device
+    ) -> None:
+        self.card = card
+        self.device = device
+        self.extractor = extractor.eval().to(device)
+        self.vgg = vgg.eval().to(device)
+        self.restoration = restoration.eval().to(device)
+
+    def restore(self, lr: NDArray[np.uint8], refs: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Super-resolve ``lr`` (H, W, 3) to float32 ``(4H, 4W, 3)``, not clamped, with the **first** reference only.
+
+        Both pictures are brought to one canvas by zeros at the bottom and right (protocols that pad beforehand, as
+        the release does, give a reference of exactly 4H × 4W and nothing happens here): a smaller reference is
+        padded to the SR size, a larger one makes the LR picture be padded, and that part of the result is cut off.
+        UsageError: no reference, or pictures too small for one patch of features (12 px of SR in each direction).
+        """
+        if not refs:
+            raise UsageError(f"{self.card.name} needs a reference image", "choose a reference rule that gives one")
+        height, width = lr.shape[:2]
+        lr, ref = pad_to_common_size(lr, refs[0])
+        if min(lr.shape[:2]) < PATCH:
+            raise UsageError(
+                f"an LR picture of {width}×{height} px is too small for {self.card.name}: it matches patches of"
+                f" {PATCH}×{PATCH} feature cells, one cell for each LR pixel"
+            )
+        lr_up = resize_bicubic(lr, SCALE * lr.shape[0], SCALE * lr.shape[1])
+        sr = self._run(*(to_tensor(image, self.device) for image in (lr, lr_up, ref)))
+        return to_image(sr[:, :, : SCALE * height, : SCALE * width])
+
+    def _run(self, lr: torch.Tensor, lr_up: torch.Tensor, ref: torch.Tensor) -> torch.Tensor:
+        # TF32 convolutions would change which match wins; cuDNN's choice of algorithm must not vary between runs.
+        with (
+            torch.inference_mode(),
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+        ):
+            pre_offsets = find_offsets(*self.extractor(lr_up, ref))
+            sr: torch.Tensor = self.restoration(lr, pre_offsets, self.vgg(ref))
+        return sr
+
+
+def pad_to_common_size(lr: NDArray[np.uint8], ref: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Pad LR and reference with zeros, at the bottom and right, so that the reference is exactly 4 times the LR's size.
+
+    >>> shapes = pad_to_common_size(np.zeros((5, 9, 3), np.uint8), np.zeros((30, 20, 3), np.uint8))
+    >>> [image.shape for image in shapes]
+    [(8, 9, 3), (32, 36, 3)]
+    """
+    height, width = (max(a, -(-b // SCALE)) for a, b in zip(lr.shape[:2], ref.shape[:2], strict=True))
+    return pad_zero(lr, height, width), pad_zero(ref, SCALE * height, SCALE * width)
+
+
+def load_model(card: ModelCard, restoration_role: str, weights: str | Path | None, device: str) -> C2Matching:
+    """Load the three networks and note on the card the hash of each published file they came from."""
+    target = select_device(device)
+    loaded = load_roles(("extractor", restoration_role, "vgg19"), weights)
+    extractor, restoration = Extractor(), Restoration()
+    load_into(extractor, loaded["extractor"].state, loaded["extractor"].source)
+    load_into(restoration, loaded[restoration_role].state, loaded[restoration_role].source)
+    vgg = load_vgg19(loaded["vgg19"].state, loaded["vgg19"].source)
+    hashes = {role: part.sha256 for role, part in loaded.items()}
+    return C2Matching(card.model_copy(update={"weights_sha256": hashes}), extractor, vgg, restoration, target)

@@ -1,0 +1,111 @@
+"""Modulated deformable convolution (DCNv2, Zhu et al. 2019) in plain PyTorch, and C2-Matching's DynAgg on top of it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+TAPS = 9
+"""Taps of the 3×3 kernel, row-major: tap 3i + j sits at (y, x) = (i - 1, j - 1)."""
+
+
+def deform_conv(feature: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Convolve 3×3 (stride 1, padding 1), each tap reading where its offset points, times its mask; offsets in px.
+
+    Positions are sampled bilinearly; a neighbour outside the feature map counts as zero, so at or beyond one pixel
+    outside the result is zero. Equal to ``torchvision.ops.deform_conv2d``, whose channel order is kept: group-major,
+    then tap, then **(y, x)**, unlike every point elsewhere in this package. Group g reads channels
+    ``g * C / G ... (g + 1) * C / G - 1``.
+
+    feature ``(B, C, h, w)``; offset ``(B, G * 9 * 2, h, w)``; mask ``(B, G * 9, h, w)``; weight ``(C_out, C, 3, 3)``.
+    Returns ``(B, C_out, h, w)``. Differentiable in every argument; at whole-pixel positions the derivative is the one
+    towards larger coordinates. Works tap by tap: without gradients, memory grows with C·h·w and not
+    with nine times that.
+    """
+    batch, channels, height, width = feature.shape
+    groups = mask.shape[1] // TAPS
+    # Channels last: one row of the table is what one group holds at one pixel.
+    table = feature.permute(0, 2, 3, 1).reshape(batch * height * width * groups, channels // groups)
+    tap_offsets = offset.reshape(batch, groups, TAPS, 2, height, width).permute(2, 3, 0, 4, 5, 1)
+    tap_masks = mask.reshape(batch, groups, TAPS, height, width).permute(2, 0, 3, 4, 1)
+    tap_weights = weight.reshape(weight.shape[0], channels, TAPS).permute(2, 1, 0)
+    y, x = (
+        torch.arange(size, device=feature.device, dtype=feature.dtype).view(shape)
+        for size, shape in ((height, (1, -1, 1, 1)), (width, (1, 1, -1, 1)))
+    )
+    result = feature.new_zeros(batch * height * width, weight.shape[0])
+    for tap in range(TAPS):
+        sampled = _sample(
+            table,
+            y + (tap // 3 - 1) + tap_offsets[tap, 0],
+            x + (tap % 3 - 1) + tap_offsets[tap, 1],
+            tap_masks[tap],
+            (height, width),
+        )
+        result = result + sampled.view(-1, channels) @ tap_weights[tap]
+    if bias is not None:
+        result = result + bias
+    return result.view(batch, height, width, -1).permute(0, 3, 1, 2).contiguous()
+
+
+def _sample(table: Tensor, y: Tensor, x: Tensor, mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear samples times mask at ``(B, h, w, G)`` positions: ``(B * h * w * G, C / G)``."""
+    height, width = size
+    batch, _, _, groups = y.shape
+    image = torch.arange(batch, device=table.device).view(-1, 1, 1, 1)
+    group = torch.arange(groups, device=table.device)
+    top, left = y.detach().floor(), x.detach().floor()
+    down, right = y - top, x - left
+    # The value is zero at -1 by itself; this makes the derivative zero there too, as in DCNv2.
+    mask = mask * ((y > -1) & (x > -1))
+    rows, weights = [], []
+    for row, weight_y in ((top, 1 - down), (top + 1, down)):
+        for column, weight_x in ((left, 1 - right), (left + 1, right)):
+            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            # Chosen as floats: an absurd offset, or NaN, must not become an index.
+            pixel = torch.where(inside, row, 0).long() * width + torch.where(inside, column, 0).long()
+            rows.append((image * height * width + pixel) * groups + group)
+            weights.append(weight_y * weight_x * mask * inside)
+    # A weighted sum of four rows is what embedding_bag computes without storing the four.
+    return F.embedding_bag(
+        torch.stack(rows, -1).view(-1, 4), table, mode="sum", per_sample_weights=torch.stack(weights, -1).view(-1, 4)
+    )
+
+
+class DynAgg(nn.Module):
+    """Dynamic aggregation (C2-Matching Eq. 9): reference features from where the matches, slightly corrected, point.
+
+    State keys are the release's: ``weight``, ``bias``, ``conv_offset_mask.weight``, ``conv_offset_mask.bias``.
+    """
+
+    def __init__(self, channels: int, groups: int = 8) -> None:
+        super().__init__()
+        self.groups = groups
+        limit = 1 / math.sqrt(TAPS * channels)
+        self.weight = nn.Parameter(torch.empty(channels, channels, 3, 3).uniform_(-limit, limit))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.conv_offset_mask = nn.Conv2d(channels, groups * TAPS * 3, 3, padding=1)
+        nn.init.zeros_(self.conv_offset_mask.weight)
+        nn.init.zeros_(self.conv_offset_mask.bias)  # type: ignore[arg-type]
+
+    def forward(self, reference: Tensor, offset_feature: Tensor, pre_offset: Tensor) -> Tensor:
+        """Aggregate reference features ``(B, C, h, w)``; see `offsets_and_mask` for the other two."""
+        offset, mask = self.offsets_and_mask(offset_feature, pre_offset)
+        return deform_conv(reference, offset, mask, self.weight, self.bias)
+
+    def offsets_and_mask(self, offset_feature: Tensor, pre_offset: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn learned features and matches into the offsets (px) and masks that `deform_conv` takes.
+
+        ``offset_feature`` ``(B, C, h, w)``; ``pre_offset`` ``(B, 9, h, w, 2)``, (x, y) px. The pre-offsets are
+        shared by all groups; they are swapped here from (x, y) to the convolution's (y, x).
+        """
+        learned, mask_logits = self.conv_offset_mask(offset_feature).split(
+            [self.groups * TAPS * 2, self.groups * TAPS], dim=1
+        )
+        batch, _, height, width = learned.shape
+        matched = pre_offset.flip(-1).permute(0, 1, 4, 2, 3).reshape(batch, 1, TAPS * 2, height, width)
+        offset = learned.view(batch, self.groups, TAPS * 2, height, width) + matched
+        return offset.view(batch, -1, height, width), mask_logits.sigmoid()
