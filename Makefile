@@ -1,0 +1,39 @@
+# refsr-bench: `make demo` and `make test` are all a newcomer needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check bench docs
+
+help:  ## show this list
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+install: $(STAMP)  ## create .venv with the tested versions of everything
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("refsr-bench needs Python 3.11 or newer; try: make install PYTHON=python3.12") if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP)  ## build the embedded demo set, evaluate bicubic on it, print the signed leaderboard
+	$(BIN)/refsr-bench build demo
+	$(BIN)/refsr-bench eval bicubic --dataset demo --out runs/demo/bicubic --overwrite > /dev/null
+	$(BIN)/refsr-bench leaderboard runs/demo
+	@echo "restored images: runs/demo/bicubic/sr"
+
+test: $(STAMP)  ## run all tests that need neither a GPU nor the network
+	$(BIN)/python -m pytest -q -m "not slow and not gpu"
+
+check: $(STAMP)  ## lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)  ## benchmarks, as ratios against a plain baseline in the same run
+	$(BIN)/python -m pytest -q benchmarks --benchmark-only
+
+docs: $(STAMP)  ## regenerate the generated pages in docs/
+	$(BIN)/python docs/generate.py

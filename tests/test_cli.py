@@ -1,0 +1,367 @@
+"""The commands as a user meets them: what they print, how they end, what they leave behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image as PilImage
+
+from refsr_bench.images import encode_png, load_image
+from refsr_bench.store import INFO_NAME, MANIFEST_NAME
+
+COMMAND = [sys.executable, "-m", "refsr_bench"]
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+def run(*arguments: object, cwd: Path | None = None) -> Result:
+    done = subprocess.run(
+        [*COMMAND, *(str(a) for a in arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=os.environ | {"REFSR_NO_PROGRESS": "1"},
+        timeout=120,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+def run_json(*arguments: object, cwd: Path | None = None) -> dict:  # type: ignore[type-arg]
+    result = run(*arguments, "--json", cwd=cwd)
+    assert result.code == 0, result.err
+    return json.loads(result.out)  # type: ignore[no-any-return]
+
+
+def wait_for(condition, process: subprocess.Popen[bytes]) -> None:  # type: ignore[no-untyped-def]
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert process.poll() is None, "the process ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture
+def scene(tmp_path: Path, photographs: Path) -> Path:
+    """A folder of four overlapping photographs of one scene."""
+    picture = load_image(photographs / "coffee.png")
+    folder = tmp_path / "scene"
+    folder.mkdir()
+    for i in range(4):
+        (folder / f"view{i}.png").write_bytes(encode_png(picture[20 * i : 20 * i + 120, 100 : 260 + 8 * i]))
+    return folder
+
+
+# --- the main job -------------------------------------------------------------------------------------------------
+
+
+def test_demo_from_build_to_leaderboard(tmp_path: Path) -> None:
+    built = run("build", "demo")
+    assert built.code == 0, built.err
+    assert "21 samples (7 two-view, 7 upper-bound, 7 unrelated)" in built.out
+    again = run("build", "demo")
+    assert (again.code, "already built and verifies" in again.err) == (0, True)
+    assert run("verify", "demo").code == 0
+    evaluated = run("eval", "bicubic", "--dataset", "demo", cwd=tmp_path)
+    assert evaluated.code == 0, evaluated.err
+    assert "restored images: runs/demo/bicubic/c2-2021/first/sr" in evaluated.out
+    board = run("leaderboard", cwd=tmp_path)
+    for expected in ("two-view", "upper-bound", "unrelated", "psnr_y|data:demo@", "|ref:first|", "inf:cap100"):
+        assert expected in board.out
+    assert "built: demo@" in run("list", "datasets").out
+    signature = run_json("leaderboard", cwd=tmp_path)[0]["lines"][0]["cells"][0]["signature"]  # type: ignore[index]
+    assert "BT.601" in run("explain", signature).out
+
+
+def test_custom_scene_then_the_same_numbers_from_score(scene: Path, tmp_path: Path) -> None:
+    assert run("build", "custom", scene, "--out", tmp_path / "set").code == 0
+    first = run_json("eval", "bicubic", "--dataset", tmp_path / "set", "--out", tmp_path / "run")
+    assert first["run"]["samples"] == 4
+    assert not first["failed"]
+    second = run_json(
+        "score", tmp_path / "run" / "sr", "--dataset", tmp_path / "set", "--name", "bicubic", "--out", tmp_path / "s"
+    )
+    assert first["tables"][0]["lines"][0]["cells"] == second["tables"][0]["lines"][0]["cells"]
+    assert (tmp_path / "run" / "rows.jsonl").read_bytes() == (tmp_path / "s" / "rows.jsonl").read_bytes()
+
+
+def test_sacre_coeur_every_photograph_is_scored(dev_data: Path, tmp_path: Path) -> None:
+    photographs = dev_data / "refsr_pairs" / "sacre_coeur"
+    built = run("build", "custom", photographs, "--out", tmp_path / "set")
+    assert built.code == 0, built.err
+    assert "10 samples" in built.out
+    assert "README.md" in built.err
+    evaluated = run_json("eval", "bicubic", "--dataset", tmp_path / "set", "--out", tmp_path / "run")
+    assert evaluated["run"]["samples"] == 10
+    assert not evaluated["failed"]
+    run_json(
+        "score", tmp_path / "run" / "sr", "--dataset", tmp_path / "set", "--name", "bicubic", "--out", tmp_path / "s"
+    )
+    assert (tmp_path / "run" / "rows.jsonl").read_bytes() == (tmp_path / "s" / "rows.jsonl").read_bytes()
+
+
+def test_published_outputs_through_score(dev_data: Path, tmp_path: Path) -> None:
+    published = dev_data / "published_c2"
+    (tmp_path / "in" / "input").mkdir(parents=True)
+    (tmp_path / "sr").mkdir()
+    for number, photograph in (("031", "24004"), ("058", "56028")):
+        (tmp_path / "in/input" / f"{number}.jpg").write_bytes((published / f"WR-SR/gt/{photograph}.jpg").read_bytes())
+        output = f"{number}_C2_matching_mse.png"
+        (tmp_path / "sr" / output).write_bytes((published / "WR-SR/author_outputs" / output).read_bytes())
+    assert run("build", "custom", tmp_path / "in", "--out", tmp_path / "set").code == 0
+    run_json(
+        "score",
+        tmp_path / "sr",
+        "--dataset",
+        tmp_path / "set",
+        "--pattern",
+        "{name}_C2_matching_mse.png",
+        "--out",
+        tmp_path / "run",
+    )
+    rows = [json.loads(line) for line in (tmp_path / "run/rows.jsonl").read_text().splitlines()]
+    values = {(row["sample"], row["metric"]): row["value"] for row in rows}
+    assert f"{values['031', 'psnr_y']:.2f}/{values['031', 'ssim_y']:.4f}" == "24.91/0.7663"
+    assert f"{values['058', 'psnr_y']:.2f}/{values['058', 'ssim_y']:.4f}" == "25.37/0.6701"
+    assert "|ref:none|" in rows[0]["signature"]
+
+
+def test_limit_extends_and_is_in_the_signature(small_dataset: Path, tmp_path: Path) -> None:
+    arguments = ("eval", "bicubic", "--dataset", small_dataset, "--out", tmp_path / "run")
+    assert "|n:1|" in run(*arguments, "--limit", "1").out
+    first = (tmp_path / "run" / "sr" / "a.png").stat().st_mtime_ns
+    assert "|n:3|" in run(*arguments).out
+    assert (tmp_path / "run" / "sr" / "a.png").stat().st_mtime_ns == first
+
+
+# --- interruption -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_killed_eval_goes_on_and_ends_with_the_same_bytes(tmp_path: Path, signum: int, code: int) -> None:
+    assert run("build", "demo").code == 0
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert run("eval", "bicubic", "--dataset", "demo", "--out", whole).code == 0
+    process = subprocess.Popen(
+        [*COMMAND, "eval", "bicubic", "--dataset", "demo", "--out", str(broken)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
+    wait_for(lambda: len(list(broken.glob("sr/*.png"))) >= 3, process)
+    process.send_signal(signum)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert not (broken / "rows.jsonl").exists()
+    if code > 0:
+        assert b"the same command goes on" in err
+    kept = {p.name: p.stat().st_mtime_ns for p in (broken / "sr").glob("*.png")}
+    assert 3 <= len(kept) < 21
+    assert run("eval", "bicubic", "--dataset", "demo", "--out", broken).code == 0
+    assert all((broken / "sr" / name).stat().st_mtime_ns == stamp for name, stamp in kept.items())
+    assert tree(whole / "sr") == tree(broken / "sr")
+    assert (whole / "rows.jsonl").read_bytes() == (broken / "rows.jsonl").read_bytes()
+
+
+def test_a_killed_build_leaves_no_dataset_and_the_next_is_whole(tmp_path: Path) -> None:
+    target = tmp_path / "data" / "demo"
+    process = subprocess.Popen([*COMMAND, "build", "demo", "--out", str(target)], stderr=subprocess.DEVNULL)
+    wait_for(lambda: len(list(target.parent.glob(".demo.building-*/*/*"))) >= 4, process)
+    process.kill()
+    process.wait()
+    assert not target.exists()
+    assert run("eval", "bicubic", "--dataset", target).code == 3
+    assert run("build", "demo", "--out", target).code == 0
+    assert run("verify", target).code == 0
+    assert not list(target.parent.glob(".demo.building-*"))
+
+
+# --- bad input: one clear line, the right code, nothing half-written ---------------------------------------------
+
+
+def assert_one_clear_line(result: Result, code: int, *parts: str) -> None:
+    assert result.code == code, result
+    assert not result.out
+    assert result.err.startswith("refsr-bench: ") or code == 2
+    for part in parts:
+        assert part in result.err, result.err
+
+
+def test_truncated_jpeg(scene: Path, tmp_path: Path, photographs: Path) -> None:
+    data = (photographs / "rocket.jpg").read_bytes()
+    (scene / "rocket.jpg").write_bytes(data[: len(data) // 2])
+    result = run("build", "custom", scene, "--out", tmp_path / "set")
+    assert_one_clear_line(result, 4, "rocket.jpg", "truncated or damaged")
+    assert not list(tmp_path.glob("*set*/*"))
+
+
+def test_bomb(scene: Path, tmp_path: Path) -> None:
+    PilImage.new("1", (20000, 20000)).save(scene / "bomb.png")
+    result = run("build", "custom", scene, "--out", tmp_path / "set")
+    assert_one_clear_line(result, 4, "bomb.png", "refused before decoding")
+    assert not (tmp_path / "set").exists()
+
+
+def test_text_named_png(scene: Path, tmp_path: Path) -> None:
+    (scene / "note.png").write_text("hello")
+    assert_one_clear_line(run("build", "custom", scene, "--out", tmp_path / "set"), 4, "note.png", "not a picture")
+    assert not (tmp_path / "set").exists()
+
+
+def test_one_pixel_picture(scene: Path, tmp_path: Path) -> None:
+    (scene / "dot.png").write_bytes(encode_png(np.zeros((1, 1, 3), np.uint8)))
+    result = run("build", "custom", scene, "--out", tmp_path / "set")
+    assert result.code in (2, 4)
+    assert_one_clear_line(result, result.code, "dot.png", "1x1")
+    assert not (tmp_path / "set").exists()
+
+
+def test_exif_rotated_pair(dev_data: Path, tmp_path: Path) -> None:
+    pair = dev_data / "refsr_pairs" / "camerafusion"
+    (tmp_path / "pair" / "input").mkdir(parents=True)
+    (tmp_path / "pair" / "ref").mkdir()
+    for source, target in (("HR", "input"), ("Ref", "ref")):
+        (tmp_path / "pair" / target / "IMG_20.jpg").write_bytes((pair / source / "IMG_20.jpg").read_bytes())
+    assert run("build", "custom", tmp_path / "pair", "--out", tmp_path / "set").code == 0
+    assert "EXIF orientation applied" in (tmp_path / "set" / MANIFEST_NAME).read_text()
+
+
+def test_missing_reference(tmp_path: Path) -> None:
+    (tmp_path / "in" / "input").mkdir(parents=True)
+    (tmp_path / "in" / "ref").mkdir()
+    for path in ("input/a.png", "input/b.png", "ref/a.png"):
+        value = 10 * len(path) + ord(path[-5])
+        (tmp_path / "in" / path).write_bytes(encode_png(np.full((64, 64, 3), value, np.uint8)))
+    result = run("build", "custom", tmp_path / "in", "--out", tmp_path / "set")
+    assert result.code in (2, 4)
+    assert_one_clear_line(result, result.code, "b")
+    assert not (tmp_path / "set").exists()
+
+
+def test_a_sample_smaller_than_the_crop_is_one_failed_row(tmp_path: Path, small_dataset: Path) -> None:
+    sr = tmp_path / "sr"
+    sr.mkdir()
+    for name in "ab":
+        (sr / f"{name}.png").write_bytes((small_dataset / "hr" / f"{name}.png").read_bytes())
+    (sr / "c.png").write_bytes(encode_png(np.zeros((1, 1, 3), np.uint8)))
+    result = run("score", sr, "--dataset", small_dataset, "--out", tmp_path / "run")
+    assert result.code == 5
+    assert "c: SR is 1x1 px but HR is 48x40 px" in result.err
+    assert "2 of 3" in result.out
+    rows = [json.loads(line) for line in (tmp_path / "run" / "rows.jsonl").read_text().splitlines()]
+    assert len(rows) == 9
+
+
+def test_missing_pictures_end_with_5(small_dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "sr").mkdir()
+    result = run("score", tmp_path / "sr", "--dataset", small_dataset, "--out", tmp_path / "run")
+    assert result.code == 5
+    assert "there is no restored picture a.png" in result.err
+
+
+def test_edited_manifest(small_dataset: Path, tmp_path: Path) -> None:
+    manifest = small_dataset / MANIFEST_NAME
+    manifest.write_text(manifest.read_text().replace("first", "other"))
+    for command in (
+        ("eval", "bicubic", "--dataset", small_dataset, "--out", tmp_path / "r"),
+        ("verify", small_dataset),
+    ):
+        assert_one_clear_line(run(*command), 4, MANIFEST_NAME, "not the manifest that was built")
+    assert not (tmp_path / "r").exists()
+
+
+def test_edited_picture_is_named_by_verify(small_dataset: Path) -> None:
+    (small_dataset / "hr" / "b.png").write_bytes(b"x")
+    (small_dataset / "hr" / "c.png").unlink()
+    result = run("verify", small_dataset)
+    assert_one_clear_line(result, 4, "hr/b.png: it was changed", "hr/c.png: there is no such file")
+
+
+def test_not_a_dataset(scene: Path) -> None:
+    assert_one_clear_line(run("eval", "bicubic", "--dataset", scene), 4, INFO_NAME, "build custom")
+    assert_one_clear_line(run("eval", "bicubic", "--dataset", "demo"), 3, "refsr-bench build demo")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (("eval", "bicubik", "--dataset", "demo"), ('did you mean "bicubic"',)),
+        (("eval", "bicubic", "--dataset", "demo", "--set", "wieghts=x"), ("no option 'wieghts'",)),
+        (("eval", "c2matching", "--dataset", "demo", "--set", "wieghts=x"), ('did you mean "weights"',)),
+        (("eval", "bicubic", "--dataset", "demo", "--protocol", "c2-2020"), ('did you mean "c2-2021"',)),
+        (("eval", "bicubic", "--dataset", "demo", "--refs", "frist"), ('did you mean "first"',)),
+        (("eval", "bicubic", "--dataset", "demo", "--device", "cuda"), ("runs on the CPU only",)),
+        (("eval", "bicubic", "--datset", "demo"), ("No such option", "--dataset")),
+        (("build", "demmo"), ('did you mean "demo"',)),
+        (("build", "custom"), ("needs a folder",)),
+        (("info", "c2match"), ('did you mean "c2matching"',)),
+        (("explain", "psnr_y|corp:4"), ('did you mean "crop"',)),
+        (("leaderboard", "/nonexistent"), ("does not exist",)),
+    ],
+)
+def test_usage_errors_suggest(arguments: tuple[str, ...], parts: tuple[str, ...], small_dataset: Path) -> None:
+    arguments = tuple(str(small_dataset) if a == "demo" and arguments[0] == "eval" else a for a in arguments)
+    assert_one_clear_line(run(*arguments), 2, *parts)
+
+
+def test_c2matching_without_weights_says_what_to_do(small_dataset: Path, tmp_path: Path) -> None:
+    result = run("eval", "c2matching", "--dataset", small_dataset, "--out", tmp_path / "run")
+    assert_one_clear_line(result, 3, "refsr-bench weights import c2matching feature_extraction.pth")
+    assert not (tmp_path / "run").exists()
+
+
+class _Payload:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self):  # type: ignore[no-untyped-def]
+        return os.system, (f"touch {self.marker}",)
+
+
+def test_a_checkpoint_with_code_is_never_executed(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "feature_extraction.pth"
+    checkpoint.write_bytes(pickle.dumps({"weight": _Payload(tmp_path / "executed")}))
+    result = run("weights", "import", "c2matching", checkpoint)
+    assert_one_clear_line(result, 4, "feature_extraction.pth")
+    assert not (tmp_path / "executed").exists()
+    assert run("weights", "list").out == "no weights are imported\n"
+
+
+def test_a_run_folder_is_not_mixed(small_dataset: Path, tmp_path: Path) -> None:
+    sr = small_dataset / "hr"
+    assert run("score", sr, "--dataset", small_dataset, "--name", "x", "--out", tmp_path / "run").code == 0
+    result = run("eval", "bicubic", "--dataset", small_dataset, "--out", tmp_path / "run")
+    assert_one_clear_line(result, 2, "holds a run with another model", "--overwrite")
+    assert run("eval", "bicubic", "--dataset", small_dataset, "--out", tmp_path / "run", "--overwrite").code == 0
+
+
+# --- start-up -----------------------------------------------------------------------------------------------------
+
+
+def test_startup_is_quick() -> None:
+    # Twice the stated limits (0.3 s and 0.5 s), so that a busy machine does not fail the build.
+    for arguments, limit in ((["--help"], 0.6), (["list"], 1.0)):
+        seconds = []
+        for _ in range(5):
+            started = time.perf_counter()
+            assert run(*arguments).code == 0
+            seconds.append(time.perf_counter() - started)
+        assert statistics.median(seconds) < limit, arguments

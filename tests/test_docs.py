@@ -1,0 +1,70 @@
+"""Documentation that cannot go stale: the command reference, examples in help, links and names in the pages."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from refsr_bench.cli import cli
+from refsr_bench.lookup import KINDS, list_entries
+from refsr_bench.protocols.spec import PRESETS, SIGNATURE_KEYS
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+def commands(command: click.Command, path: str = "refsr-bench") -> Iterator[tuple[str, click.Command]]:
+    if isinstance(command, click.Group):
+        for name, child in command.commands.items():
+            yield from commands(child, f"{path} {name}")
+    else:
+        yield path, command
+
+
+def test_the_command_reference_is_not_stale() -> None:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert (ROOT / "docs" / "cli-reference.md").read_text("utf-8") == module.render_cli_reference(), "run: make docs"
+
+
+@pytest.mark.parametrize(("path", "command"), list(commands(cli)))
+def test_every_command_has_two_examples_and_helped_options(path: str, command: click.Command) -> None:
+    assert command.help is not None
+    assert len(re.findall(rf"^\s+{path}\b", command.help.partition("Examples:")[2], re.MULTILINE)) >= 2
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{path} {parameter.name} has no help"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_commands_in_the_pages_exist(page: Path) -> None:
+    known = {path.split()[1] for path, _ in commands(cli)}
+    for name in re.findall(r"^\s*refsr-bench ([a-z-]+)", page.read_text("utf-8"), re.MULTILINE):
+        assert name in known, f"{page.name} mentions refsr-bench {name}"
+
+
+def test_every_signature_key_and_protocol_is_documented() -> None:
+    text = (ROOT / "docs" / "protocols.md").read_text("utf-8")
+    for name in [*SIGNATURE_KEYS, *PRESETS]:
+        assert f"`{name}`" in text, f"docs/protocols.md does not explain {name}"
+
+
+def test_every_built_in_name_is_documented() -> None:
+    text = "".join(page.read_text("utf-8") for page in PAGES if page.name != "cli-reference.md")
+    for kind in KINDS:
+        for name in list_entries(kind):
+            assert f"`{name}`" in text, f"no page mentions the {kind.removesuffix('s')} {name}"
