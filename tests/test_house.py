@@ -25,8 +25,8 @@ HOMES = {  # library: the only places that may import it
     "jinja2": ("results",),
     "requests": ("collectors",),
     "bs4": ("collectors",),
-    "click": ("cli.py",),
-    "tqdm": ("cli.py",),
+    "click": ("cli",),
+    "tqdm": ("cli",),
 }
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
