@@ -18,7 +18,8 @@ import pytest
 from PIL import Image as PilImage
 
 from refsr_bench.images import encode_png, load_image
-from refsr_bench.store import INFO_NAME, MANIFEST_NAME
+from refsr_bench.schema import Record
+from refsr_bench.store import INFO_NAME, MANIFEST_NAME, add_image, building, seal
 
 COMMAND = [sys.executable, "-m", "refsr_bench"]
 
@@ -268,6 +269,32 @@ def test_a_sample_smaller_than_the_crop_is_one_failed_row(tmp_path: Path, small_
     assert "2 of 3" in result.out
     rows = [json.loads(line) for line in (tmp_path / "run" / "rows.jsonl").read_text().splitlines()]
     assert len(rows) == 9
+
+
+def test_hr_that_is_too_small_is_one_failed_row_each(tmp_path: Path) -> None:
+    with building(tmp_path / "tiny") as root:
+        records = []
+        for name, side in (("dot", 1), ("crop", 8), ("window", 16), ("enough", 20)):
+            picture = encode_png(np.random.default_rng(side).integers(0, 256, (side, side, 3), dtype=np.uint8))
+            hr = add_image(root, f"hr/{name}.png", picture)
+            records.append(Record(name=name, hr=hr, source="s", licence="l", made="m"))
+        seal(
+            root,
+            records,
+            name="tiny",
+            version="1",
+            title="t",
+            licence="l",
+            citation="c",
+            builder_version="1",
+        )
+    result = run("eval", "bicubic", "--dataset", tmp_path / "tiny", "--out", tmp_path / "run")
+    assert result.code == 5
+    assert "3 of 4 samples failed" in result.err
+    for reason in ("dot: 1x1 px is smaller than one LR pixel", "crop: 8x8 px leaves nothing", "window: 8x8 px after"):
+        assert reason in result.err
+    rows = [json.loads(line) for line in (tmp_path / "run" / "rows.jsonl").read_text().splitlines()]
+    assert sum(row["value"] is not None for row in rows) == 3 + 2  # only SSIM needs more than 16 px
 
 
 def test_missing_pictures_end_with_5(small_dataset: Path, tmp_path: Path) -> None:
