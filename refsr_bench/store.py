@@ -27,7 +27,7 @@ import filelock
 import platformdirs
 import pydantic
 
-from refsr_bench.errors import ImageError, IntegrityError, ManualStepNeeded
+from refsr_bench.errors import ImageError, IntegrityError, ManualStepNeeded, UsageError
 from refsr_bench.images import decode_image, read_bytes
 from refsr_bench.schema import (
     SCHEMA_VERSION,
@@ -141,8 +141,9 @@ def building(target: Path) -> Iterator[Path]:
     """Give an empty folder to build a dataset in; on success it becomes ``target`` with one rename.
 
     Holds a lock beside ``target``, so of two builders one waits; clears what killed builders left. An existing
-    ``target`` is replaced only at the end.
+    dataset is replaced only at the end; `UsageError` if ``target`` holds anything else.
     """
+    target = target.resolve()  # a link stays a link: what it points to is replaced
     target.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(target.with_name(f".{target.name}.lock")):
         replaced = target.with_name(f".{target.name}.replaced")
@@ -150,6 +151,8 @@ def building(target: Path) -> Iterator[Path]:
             replaced.replace(target)  # an earlier build was killed between its two renames
         for leftover in (replaced, *target.parent.glob(f".{target.name}.building-*")):
             shutil.rmtree(leftover, ignore_errors=True)
+        if target.exists() and not (target.is_dir() and (_is_dataset(target) or not any(target.iterdir()))):
+            raise UsageError(f"{target}: holds other files, no dataset is built over them", "choose another folder")
         work = target.with_name(f".{target.name}.building-{uuid.uuid4().hex}")
         work.mkdir()
         try:
@@ -162,6 +165,10 @@ def building(target: Path) -> Iterator[Path]:
                 work.replace(target)
         finally:
             shutil.rmtree(work, ignore_errors=True)
+
+
+def _is_dataset(folder: Path) -> bool:
+    return (folder / INFO_NAME).is_file()
 
 
 def seal(
@@ -207,10 +214,10 @@ def _refuse_duplicates(names: Iterable[str]) -> None:
 def resolve_dataset(name_or_dir: str) -> Path:
     """Folder of a dataset given by the name it was built under or by its path."""
     as_path = Path(name_or_dir)
-    if (as_path / INFO_NAME).is_file():
+    if _is_dataset(as_path):
         return as_path
     built = data_dir() / name_or_dir
-    if "/" not in name_or_dir and (built / INFO_NAME).is_file():
+    if "/" not in name_or_dir and _is_dataset(built):
         return built
     if as_path.is_dir():
         raise IntegrityError(
@@ -250,7 +257,7 @@ def read_info(root: Path) -> DatasetInfo:
         return DatasetInfo.model_validate(value)
     except pydantic.ValidationError as error:
         raise IntegrityError(f"{path}: {_first_error(error)}") from None
-    except (ValueError, AttributeError, OSError) as error:
+    except (ValueError, AttributeError, TypeError, OSError) as error:
         raise IntegrityError(f"{path}: cannot be read ({error})", "build the dataset again with --force") from None
 
 

@@ -6,13 +6,16 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from refsr_bench.errors import ImageError, IntegrityError, UsageError
 from refsr_bench.images import SUFFIXES, read_bytes
-from refsr_bench.schema import DatasetInfo, Record, StoredImage, StoredReference
+from refsr_bench.schema import DatasetInfo, Record, SampleName, StoredImage, StoredReference
 from refsr_bench.store import add_image, building, seal
 
 VERSION = "1"
 BUILDER_VERSION = "1"
+LICENCE = "as given by the owner of the photographs"
 MIN_SIDE = 32
 """Shortest accepted side of an input, px: what remains after a 4-px border must hold SSIM's 11-px window."""
 
@@ -30,8 +33,15 @@ def build(
     """
     if source is None:
         raise UsageError("custom needs a folder of photographs", "refsr-bench build custom DIR")
+    if not source.is_dir():
+        raise UsageError(f"{source}: there is no such folder")
+    if source.resolve().is_relative_to(target.resolve()):
+        raise UsageError(f"{target}: holds the photographs themselves and would be replaced", "choose another folder")
+    _check_name(target, target.name)
     paired = (source / "input").is_dir()
     folders = {"input": source / "input", "ref": source / "ref"} if paired else {"images": source}
+    if paired:
+        _report_skipped(source, [path for path in _list_entries(source) if path not in folders.values()], note)
     found = {kind: _list_pictures(folder, note) for kind, folder in folders.items()}
     plan = _plan_pairs(found["input"], found["ref"], source, note) if paired else _plan_scene(found["images"], source)
     files = [(kind, path) for kind, paths in found.items() for path in paths]
@@ -47,23 +57,41 @@ def build(
             name=target.name,
             version=VERSION,
             title=f"{len(files)} photographs from {source.resolve().name}",
-            licence="as given by the owner of the photographs",
+            licence=LICENCE,
             citation="none",
             builder_version=BUILDER_VERSION,
         )
+
+
+def _check_name(path: Path, name: str) -> None:
+    try:
+        TypeAdapter(SampleName).validate_python(name)
+    except ValueError:
+        raise UsageError(
+            f"{path}: {name!r} cannot name samples and result files", 'rename it without any of / \\ : * ? " < > |'
+        ) from None
+
+
+def _list_entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir(), key=lambda path: path.name)
+
+
+def _report_skipped(folder: Path, skipped: Sequence[Path], note: Callable[[str], None]) -> None:
+    if skipped:
+        note(f"passed over in {folder}: {', '.join(path.name for path in skipped)}")
 
 
 def _list_pictures(folder: Path, note: Callable[[str], None]) -> list[Path]:
     """Pictures directly in a folder, by name; everything else is passed over and named."""
     if not folder.is_dir():
         return []
-    entries = sorted(folder.iterdir(), key=lambda path: path.name)
-    pictures = [path for path in entries if path.is_file() and path.suffix.lower() in SUFFIXES]
-    skipped = [path.name for path in entries if path not in pictures]
-    if skipped:
-        note(f"passed over in {folder}, not a picture by name: {', '.join(skipped)}")
+    entries = _list_entries(folder)
+    # Hidden files are never pictures: macOS leaves a "._NAME.jpg" beside every NAME.jpg it copies.
+    pictures = [p for p in entries if p.suffix.lower() in SUFFIXES and p.is_file() and not p.name.startswith(".")]
+    _report_skipped(folder, [path for path in entries if path not in pictures], note)
     stems: dict[str, Path] = {}
     for path in pictures:
+        _check_name(path, path.stem)
         twin = stems.setdefault(path.stem.casefold(), path)
         if twin is not path:
             raise UsageError(f"{path} and {twin.name} have the same name but for suffix or case", "rename one of them")
@@ -84,8 +112,8 @@ def _plan_pairs(
 ) -> list[tuple[Path, list[tuple[Path, int | None]]]]:
     if not inputs:
         raise UsageError(f"{source / 'input'}: no pictures found", f"accepted suffixes: {' '.join(SUFFIXES)}")
-    if not refs:
-        note(f"{source / 'ref'} holds no pictures: the samples have no reference")
+    if not (source / "ref").is_dir():
+        note(f"{source} has no folder ref: the samples have no reference")
         return [(path, []) for path in inputs]
     by_name = {path.stem: path for path in inputs}
     chosen: dict[str, list[tuple[Path, int | None]]] = {name: [] for name in by_name}
@@ -143,6 +171,6 @@ def _make_record(
         hr=hr,
         refs=tuple(StoredReference(**stored[ref].model_dump(), level=level) for ref, level in refs),
         source=f"{path.parent.name}/{path.name}, as given",
-        licence="as given by the owner",
+        licence=LICENCE,
         made=f"the unchanged file {path.name}, {hr.width}x{hr.height} px, {how}",
     )
