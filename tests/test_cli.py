@@ -342,6 +342,7 @@ def test_not_a_dataset(scene: Path) -> None:
         (("info", "c2match"), ('did you mean "c2matching"',)),
         (("explain", "psnr_y|corp:4"), ('did you mean "crop"',)),
         (("leaderboard", "/nonexistent"), ("does not exist",)),
+        (("published", "--method", "TTSRrec"), ('did you mean "TTSR-rec"',)),
     ],
 )
 def test_usage_errors_suggest(arguments: tuple[str, ...], parts: tuple[str, ...], small_dataset: Path) -> None:
@@ -378,6 +379,36 @@ def test_a_run_folder_is_not_mixed(small_dataset: Path, tmp_path: Path) -> None:
     result = run("eval", "bicubic", "--dataset", small_dataset, "--out", tmp_path / "run")
     assert_one_clear_line(result, 2, "holds a run with another model", "--overwrite")
     assert run("eval", "bicubic", "--dataset", small_dataset, "--out", tmp_path / "run", "--overwrite").code == 0
+
+
+# --- comparing ----------------------------------------------------------------------------------------------------
+
+
+def test_compare_two_runs(small_dataset: Path, tmp_path: Path) -> None:
+    def score(name: str, level: int) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        for sample in "abc":
+            hr = load_image(small_dataset / "hr" / f"{sample}.png").astype(int)
+            noise = np.random.default_rng(ord(sample)).integers(-level, level + 1, hr.shape)
+            (folder / f"{sample}.png").write_bytes(encode_png(np.clip(hr + noise, 0, 255).astype(np.uint8)))
+        assert run("score", folder, "--dataset", small_dataset, "--out", tmp_path / f"run-{name}").code == 0
+        return tmp_path / f"run-{name}"
+
+    good, bad = score("good", 5), score("bad", 20)
+    better = run("compare", bad, good)
+    assert better.code == 0
+    assert "psnr_y: good is better than bad, +" in better.out
+    assert "worst: " in better.out
+    assert run("compare", bad, good, "--fail-below", "0").code == 0
+    worse = run("compare", good, bad, "--fail-below", "-0.05")
+    assert worse.code == 8
+    assert "below the limit" in worse.err
+    assert run("compare", good, tmp_path).code == 2
+    assert (
+        run("score", good.parent / "good", "--dataset", small_dataset, "--limit", 2, "--out", tmp_path / "x").code == 0
+    )
+    assert_one_clear_line(run("compare", good, tmp_path / "x"), 7, "n is 3 in one and 2 in the other")
 
 
 # --- start-up -----------------------------------------------------------------------------------------------------
