@@ -142,6 +142,13 @@ class ModelCard(Frozen):
     """File role to hash, for every weight file this object was made from."""
     weights_licence: str = "none"
     trained_on: str = "nothing"
+    adversarial: bool = False
+    """Whether a GAN loss took part in training: such rows trade fidelity for looks and are set in grey."""
+
+    @property
+    def kind(self) -> str:
+        """What tables call it: "gan", "reference" or "single-image"."""
+        return "gan" if self.adversarial else "reference" if self.uses_reference else "single-image"
 
 
 class Row(Frozen):
@@ -184,6 +191,8 @@ class RunInfo(Frozen):
     device: str | None = None
     versions: dict[str, str] = Field(default_factory=dict)
     rows_sha256: Sha256 | None = None
+    row_digests: str | None = None
+    """First eight digits of each row line's SHA-256, in order, joined by spaces: they tell which line was changed."""
     restore_seconds_total: float | None = None
     restore_seconds_median: float | None = None
     peak_memory_bytes: int | None = None

@@ -411,6 +411,48 @@ def test_compare_two_runs(small_dataset: Path, tmp_path: Path) -> None:
     assert_one_clear_line(run("compare", good, tmp_path / "x"), 7, "n is 3 in one and 2 in the other")
 
 
+# --- leaderboard --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def scored_run(small_dataset: Path, tmp_path: Path) -> Path:
+    out = tmp_path / "runs" / "bicubic"
+    assert run("eval", "bicubic", "--dataset", small_dataset, "--out", out).code == 0
+    return out
+
+
+def test_leaderboard_formats(scored_run: Path, tmp_path: Path) -> None:
+    for style, sign in (("md", "### small@"), ("csv", "dataset,model,kind"), ("json", '"low"'), ("latex", "toprule")):
+        printed = run("leaderboard", scored_run, "--format", style)
+        assert printed.code == 0
+        assert sign in printed.out
+        file = tmp_path / f"table.{style}"
+        assert run("leaderboard", scored_run, "--format", style, "--out", file).code == 0
+        assert file.read_text().strip() == printed.out.strip()
+
+
+def test_leaderboard_check(scored_run: Path) -> None:
+    clean = run("leaderboard", scored_run, "--check")
+    assert (clean.code, clean.err) == (0, "")
+    rows = scored_run / "rows.jsonl"
+    rows.write_bytes(rows.read_bytes()[:-9])
+    broken = run("leaderboard", scored_run, "--check")
+    assert broken.code == 4
+    assert "truncated: " in broken.out
+    assert "is cut short" in broken.out
+    assert json.loads(run("leaderboard", scored_run, "--check", "--json").out)[0]["kind"] == "truncated"
+
+
+def test_terminal_output_holds_no_escape(small_dataset: Path, tmp_path: Path) -> None:
+    name = "evil\x1b[31m\u202e<script>"
+    arguments = ("score", small_dataset / "hr", "--dataset", small_dataset, "--out", tmp_path / "r", "--name", name)
+    printed = run(*arguments)
+    board = run("leaderboard", tmp_path / "r")
+    other = run("compare", tmp_path / "r", tmp_path / "r")
+    for text in (printed.out, printed.err, board.out, other.out, other.err):
+        assert not {"\x1b", "\u202e"} & set(text)
+
+
 # --- start-up -----------------------------------------------------------------------------------------------------
 
 

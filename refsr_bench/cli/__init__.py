@@ -15,7 +15,7 @@ from typing import NoReturn
 import click
 
 from refsr_bench import __version__
-from refsr_bench.cli import catalogue, comparison, datasets, evaluation, weights
+from refsr_bench.cli import board, catalogue, comparison, datasets, evaluation, weights
 from refsr_bench.errors import RefsrError
 
 _EPILOG = (
@@ -79,7 +79,7 @@ for command in (
     datasets.verify,
     evaluation.eval_command,
     evaluation.score,
-    evaluation.leaderboard,
+    board.leaderboard,
     comparison.compare,
     comparison.published,
     weights.weights,

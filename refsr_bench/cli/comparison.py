@@ -30,6 +30,7 @@ def compare(run_a: Path, run_b: Path, metric: str, fail_below: float | None, sho
       refsr-bench compare runs/old runs/new --fail-below -0.05 --json
     """
     from refsr_bench.results.compare import compare_runs, describe_change
+    from refsr_bench.results.formats import printable
     from refsr_bench.results.rows import find_runs
 
     found = [find_runs([folder]) for folder in (run_a, run_b)]
@@ -37,7 +38,7 @@ def compare(run_a: Path, run_b: Path, metric: str, fail_below: float | None, sho
         if len(runs) != 1:
             raise UsageError(f"{folder}: holds {len(runs)} runs", "name the folder of one run")
     (a,), (b,) = found
-    names = [runs[0].rows[0].model for runs in found]
+    names = [printable(runs[0].rows[0].model) for runs in found]
     if names[0] == names[1]:
         names = [str(run_a), str(run_b)]
     changes = {change.metric: change for change in compare_runs(a, b)}
@@ -49,9 +50,9 @@ def compare(run_a: Path, run_b: Path, metric: str, fail_below: float | None, sho
         click.echo("\n".join(describe_change(change, *names) for change in changes.values()))
         listed = changes[metric].samples
         for title, samples in (("worst", listed[:show]), ("best", listed[::-1][:show])):
-            click.echo(f"{title}: " + ", ".join(f"{sample} {value:+.2f}" for sample, value in samples))
+            click.echo(f"{title}: " + ", ".join(f"{printable(sample)} {value:+.2f}" for sample, value in samples))
         if changes[metric].left_out:
-            click.echo(f"left out, failed in one of the runs: {', '.join(changes[metric].left_out)}")
+            click.echo(f"left out, failed in one of the runs: {printable(', '.join(changes[metric].left_out))}")
     change = changes[metric].difference.mean
     if fail_below is not None and change < fail_below:
         raise RegressionFound(f"the mean change of {metric} is {change:+.4f}, below the limit of {fail_below:+.4f}")

@@ -1,4 +1,4 @@
-"""Numbers: ``eval``, ``score``, ``leaderboard``."""
+"""Numbers: ``eval`` and ``score``."""
 
 from __future__ import annotations
 
@@ -206,7 +206,8 @@ def _model_options(factory: Any, model_name: str, settings: tuple[str, ...], dev
 
 
 def _report(run_dir: Path, finished: RunInfo, rows: list[Row], as_json: bool) -> None:
-    from refsr_bench.results.leaderboard import make_tables, to_json, to_markdown
+    from refsr_bench.results.formats import printable, to_json, to_markdown
+    from refsr_bench.results.leaderboard import make_tables
     from refsr_bench.results.rows import Run
 
     tables = make_tables([Run(run_dir, tuple(rows))])
@@ -225,28 +226,5 @@ def _report(run_dir: Path, finished: RunInfo, rows: list[Row], as_json: bool) ->
         click.echo(to_markdown(tables))
         click.echo(f"run folder: {run_dir}\nrestored images: {run_dir / finished.images}")
     if failed:
-        listing = "".join(f"\n  {sample}: {reason}" for sample, reason in list(failed.items())[:20])
+        listing = "".join(f"\n  {printable(f'{sample}: {reason}')}" for sample, reason in list(failed.items())[:20])
         raise ItemsFailed(f"{len(failed)} of {finished.samples} samples failed:{listing}")
-
-
-@click.command()
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path, exists=True, file_okay=False))
-@json_option
-def leaderboard(runs: tuple[Path, ...], as_json: bool) -> None:
-    """Print the means of all runs in or below the folders RUNS (default: runs) as Markdown tables.
-
-    Numbers with different signatures are never in one column.
-
-    \b
-    Examples:
-      refsr-bench leaderboard
-      refsr-bench leaderboard runs/demo other-machine/runs --json
-    """
-    from refsr_bench.results.leaderboard import make_tables, to_json, to_markdown
-    from refsr_bench.results.rows import find_runs
-
-    tables = make_tables(find_runs(runs or (Path("runs"),)))
-    if as_json:
-        print_json(to_json(tables))
-    else:
-        click.echo(to_markdown(tables))

@@ -79,6 +79,7 @@ def finish_run(run_dir: Path, info: RunInfo, rows: Sequence[Row], attempts: Sequ
             "failed": len({row.sample for row in rows if row.status == "failed"}),
             "capped": len({row.sample for row in rows if row.status == "capped"}),
             "rows_sha256": sha256_bytes(data),
+            "row_digests": " ".join(sha256_bytes(line)[:8] for line in data.splitlines()),
             "restore_seconds_total": round(sum(seconds), 3) if seconds else None,
             "restore_seconds_median": statistics.median(seconds) if seconds else None,
             "peak_memory_bytes": peak_memory_bytes() if seconds else None,

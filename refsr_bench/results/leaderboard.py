@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from refsr_bench.results.rows import Run
-from refsr_bench.schema import Row
+from refsr_bench.results.statistics import bootstrap_difference
+from refsr_bench.schema import Row, RunInfo
 from refsr_bench.signature import parse_signature
 
 METRIC_KEYS = frozenset({"ch", "win", "inf", "def"})
@@ -17,12 +18,17 @@ ALL = "all"
 
 
 class Cell(NamedTuple):
-    """The mean of one column over one group of one run, and how many samples it rests on."""
+    """The mean of one column over one group of one run, and how many samples it rests on.
+
+    ``low`` and ``high`` bound the mean's 95 % interval from a bootstrap over images; None below two images.
+    """
 
     mean: float | None
     scored: int
     of: int
     capped: int
+    low: float | None = None
+    high: float | None = None
 
 
 class Line(NamedTuple):
@@ -33,6 +39,12 @@ class Line(NamedTuple):
     group: str
     cells: dict[str, Cell]
     """Signature text to cell."""
+    info: RunInfo | None = None
+
+    @property
+    def kind(self) -> str:
+        """ "gan", "reference", "single-image", or "unknown" without a ``run.json``."""
+        return self.info.model.kind if self.info else "unknown"
 
     @property
     def complete(self) -> bool:
@@ -74,14 +86,18 @@ def _lines(run: Run, rows: Sequence[Row], columns: Sequence[str]) -> list[Line]:
         for group in [ALL, *groups] if len(groups) > 1 else [ALL]:
             members = [row for row in own if group in (ALL, row.group)]
             cells = {column: _cell([row for row in members if row.signature == column]) for column in columns}
-            lines.append(Line(model, run.folder.as_posix(), group, cells))
+            lines.append(Line(model, run.folder.as_posix(), group, cells, run.info))
     return lines
 
 
 def _cell(rows: Sequence[Row]) -> Cell:
     values = [row.value for row in rows if row.value is not None]
     mean = math.fsum(values) / len(values) if values else None
-    return Cell(mean, len(values), len(rows), sum(row.status == "capped" for row in rows))
+    capped = sum(row.status == "capped" for row in rows)
+    low = high = None
+    if len(values) > 1:
+        _, low, high = bootstrap_difference(values, draws=2000)
+    return Cell(mean, len(values), len(rows), capped, low, high)
 
 
 def _rank(lines: Sequence[Line], columns: Sequence[str]) -> list[Line]:
@@ -91,68 +107,36 @@ def _rank(lines: Sequence[Line], columns: Sequence[str]) -> list[Line]:
     def key(line: Line) -> tuple[bool, float]:
         total = overall[line.run, line.model]
         mean = total.cells[columns[0]].mean
-        return (not total.complete, math.inf if mean is None else -mean)
+        sign = 1 if lower_is_better(columns[0]) else -1
+        return (not total.complete, math.inf if mean is None else sign * mean)
 
     return sorted(lines, key=key)
 
 
-def to_json(tables: Sequence[Table]) -> list[dict[str, Any]]:
-    """The tables as plain JSON values."""
-    return [
-        {
-            "dataset": table.dataset,
-            "lines": [
-                {
-                    "model": line.model,
-                    "run": line.run,
-                    "group": line.group,
-                    "complete": line.complete,
-                    "cells": [{"signature": s, **cell._asdict()} for s, cell in line.cells.items() if cell.of],
-                }
-                for line in table.lines
-            ],
-        }
-        for table in tables
-    ]
+def lower_is_better(column: str) -> bool:
+    """Whether a smaller mean is the better one in a column, told from its metric's name."""
+    return parse_signature(column).metric.startswith(("aee", "lpips", "dists", "niqe"))
 
 
-def to_markdown(tables: Sequence[Table]) -> str:
-    """The tables as Markdown, every column's signature written out below its table."""
-    return "\n".join(_table_markdown(table) for table in tables)
+def format_value(column: str, value: float) -> str:
+    """A value with the digits its metric deserves: four for similarities in [0, 1], two for dB and px."""
+    return f"{value:.{4 if parse_signature(column).metric.startswith(('ssim', 'lpips', 'dists')) else 2}f}"
 
 
-def _table_markdown(table: Table) -> str:
-    names = [parse_signature(column).metric for column in table.columns]
-    header = ["model", "group", "images", *(f"{name} [{i}]" for i, name in enumerate(names, 1))]
-    ambiguous = len({line.run for line in table.lines}) > len({line.model for line in table.lines})
-    body = [_line_markdown(line, table.columns, ambiguous) for line in table.lines]
-    widths = [max(len(row[i]) for row in [header, *body]) for i in range(len(header))]
-    rules = ["-" * width if i < 2 else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
-    text = [f"### {_escape(table.dataset)}", ""]
-    for row in [header, rules, *body]:
-        cells = (cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
-        text.append(f"| {' | '.join(cells)} |")
-    text += ["", *(f"[{i}] `{column}`" + "  " for i, column in enumerate(table.columns, 1))]
-    if not all(line.complete for line in table.lines):
-        text.append("\\* some samples failed: the mean covers only the scored ones and is not ranked.  ")
-    capped = max((cell.capped for line in table.lines for cell in line.cells.values()), default=0)
-    if capped:
-        text.append(f"Identical pictures occur (up to {capped} in a cell) and count as their signature's cap.  ")
-    return "\n".join(text) + "\n"
+def best_means(table: Table) -> dict[str, str]:
+    """The best mean of every column over all groups' lines that are complete, as it is printed."""
+    best = {}
+    for column in table.columns:
+        means = [
+            cell.mean
+            for line in table.lines
+            if line.group == ALL and line.complete and (cell := line.cells[column]).mean is not None
+        ]
+        if means:
+            best[column] = format_value(column, (min if lower_is_better(column) else max)(means))
+    return best
 
 
-def _line_markdown(line: Line, columns: Sequence[str], with_run: bool) -> list[str]:
-    label = _escape(f"{line.model} ({line.run})" if with_run else line.model)
-    counts = {(cell.scored, cell.of) for cell in line.cells.values() if cell.of}
-    scored, of = min(counts, default=(0, 0))
-    cells = []
-    for column in columns:
-        mean = line.cells[column].mean
-        digits = 4 if parse_signature(column).metric.startswith("ssim") else 2
-        cells.append("-" if mean is None else f"{mean:.{digits}f}" + ("" if line.complete else "*"))
-    return [label, _escape(line.group), str(of) if scored == of else f"{scored} of {of}", *cells]
-
-
-def _escape(text: str) -> str:
-    printable = "".join(c if c.isprintable() else "?" for c in text)
-    return "".join("\\" + c if c in r"\|`*<>[]#" else c for c in printable)
+def is_ambiguous(table: Table) -> bool:
+    """Whether a model's name alone does not tell its lines apart."""
+    return len({line.run for line in table.lines}) > len({line.model for line in table.lines})

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import re
 from pathlib import Path
 
 import pytest
 
 from refsr_bench.errors import IntegrityError, UsageError
-from refsr_bench.results.leaderboard import make_tables, to_json, to_markdown
+from refsr_bench.results.formats import to_csv, to_json, to_latex, to_markdown
+from refsr_bench.results.leaderboard import make_tables
 from refsr_bench.results.rows import Run, find_runs, read_rows
-from refsr_bench.schema import Row
+from refsr_bench.schema import ModelCard, Row, RunInfo
 from refsr_bench.store import to_json_line
 
 SHARED = "data:d@123456|n:2|ref:first|crop:4"
@@ -117,3 +121,71 @@ def test_rows_are_read_back_and_faults_named(tmp_path: Path) -> None:
 def test_no_runs(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="refsr-bench eval"):
         find_runs([tmp_path])
+
+
+def card(**changes: object) -> RunInfo:
+    model = ModelCard(name="m", title="", paper="", uses_reference=True, **changes)  # type: ignore[arg-type]
+    return RunInfo(
+        status="finished",
+        model=model,
+        dataset="d@123456",
+        manifest_sha256="0" * 64,
+        protocol={},
+        refs_rule="first",
+        samples=2,
+        images="sr",
+    )
+
+
+def test_intervals_hold_the_mean() -> None:
+    (table,) = make_tables([run("r1", *(row("m", str(i), 20.0 + i) for i in range(9)))])
+    cell = table.lines[0].cells[table.columns[0]]
+    assert cell.low < cell.mean < cell.high  # type: ignore[operator]
+    assert "24.00 [22." in to_markdown([table])
+
+
+def test_csv_has_a_line_a_number_and_full_precision() -> None:
+    lines = list(csv.DictReader(to_csv(make_tables([run("r1", row("m", "1", 20.123456789012))])).splitlines()))
+    assert [(r["model"], r["mean"], r["signature"]) for r in lines] == [
+        ("m", "20.123456789012", f"psnr_y|{SHARED}|ch:y601studio")
+    ]
+
+
+def test_latex_sets_the_best_bold_and_gan_rows_grey() -> None:
+    rows = [row("low", "1", 20.0), row("high", "1", 30.0)]
+    runs = [
+        run("r1", rows[0])._replace(info=card(adversarial=True)),
+        run("r2", rows[1])._replace(info=card()),
+    ]
+    text = to_latex(make_tables(runs))
+    assert r"high & all & \textbf{30.00} \\" in text
+    assert r"\textcolor{gray}{low} & \textcolor{gray}{all} & \textcolor{gray}{20.00} \\" in text
+    assert text.index("toprule") < text.index("midrule") < text.index("bottomrule")
+
+
+HOSTILE = "=HYPERLINK(1)<script>|\x1b[31m\u202e\\input{x}%$&_#^~`*"
+
+
+@pytest.mark.parametrize("name", [HOSTILE, "+1", "-1", "@x", "\t=1", " =1", "\r=1"])
+def test_csv_cells_are_never_formulas(name: str) -> None:
+    rows = list(csv.reader(io.StringIO(to_csv(make_tables([run(name, row(name, "1", 20.0, group=name))])))))
+    for text in rows[1]:
+        assert text[:1] not in tuple("=+-@\t\r")
+        assert not text.lstrip().startswith("=")
+        assert "\x1b" not in text
+        assert "\u202e" not in text
+
+
+@pytest.mark.parametrize("name", [HOSTILE, "[1cm]", "*", "\\\\[1cm]", "a & b"])
+def test_latex_names_hold_no_command(name: str) -> None:
+    text = to_latex(make_tables([run("r", row(name, "1", 20.0))]))
+    (line,) = [line for line in text.splitlines() if "20.00" in line]
+    safe = r"\\[&%$#_{}]|\\text(backslash|asciitilde|asciicircum|less|greater|bar|quotedbl)\{\}|\{[\[\]*]\}"
+    assert not set(re.sub(safe, "", line.partition(" & all")[0])) & set("\\{}$&#^_%~[]*\x1b\u202e")
+    assert len(re.findall(r"(?<!\\)&", line)) == 2
+
+
+def test_terminal_and_markdown_hold_no_escape_and_no_direction_mark() -> None:
+    text = to_markdown(make_tables([run(HOSTILE, row(HOSTILE, "1", 20.0, group=HOSTILE))]))
+    assert not {"\x1b", "\u202e"} & set(text)
+    assert "<script>" not in text

@@ -22,7 +22,9 @@ CARD = ModelCard(
     weights_licence=RELEASE_LICENCE,
     trained_on="CUFED",
 )
-CARD_GAN = CARD.model_copy(update={"name": "c2matching-gan", "title": "C2-Matching, trained with its GAN loss"})
+CARD_GAN = CARD.model_copy(
+    update={"name": "c2matching-gan", "title": "C2-Matching, trained with its GAN loss", "adversarial": True}
+)
 CARDS = {CARD.name: CARD, CARD_GAN.name: CARD_GAN}
 
 Variant = Literal["mse", "gan"]
