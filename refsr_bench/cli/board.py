@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 
 from refsr_bench.cli.output import json_option, print_json
-from refsr_bench.errors import IntegrityError, UsageError
+from refsr_bench.errors import IntegrityError
 
-FORMATS = ("md", "csv", "json", "latex", "html")
+FORMATS = ("md", "csv", "json", "latex")
 
 
 @click.command()
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--format", "style", type=click.Choice(FORMATS), default="md", show_default=True, help="What to write.")
-@click.option("--out", type=click.Path(path_type=Path), help="File to write; for html, the folder  [default: report]")
+@click.option("--out", type=click.Path(path_type=Path), help="File to write  [default: standard output]")
 @click.option("--check", is_flag=True, help="Only check the runs against their seals; exit 4 if anything is wrong.")
 @json_option
 def leaderboard(runs: tuple[Path, ...], style: str, out: Path | None, check: bool, as_json: bool) -> None:
@@ -37,22 +38,16 @@ def leaderboard(runs: tuple[Path, ...], style: str, out: Path | None, check: boo
     from refsr_bench.results import formats
     from refsr_bench.results.leaderboard import make_tables
     from refsr_bench.results.rows import find_runs
+    from refsr_bench.store import atomic_write_bytes
 
-    found = find_runs(places)
-    tables = make_tables(found)
+    tables = make_tables(find_runs(places))
     if as_json or style == "json":
-        import json
-
         text = json.dumps(formats.to_json(tables), indent=2, ensure_ascii=False)
-    elif style == "html":
-        raise UsageError("not yet")
     else:
         text = {"md": formats.to_markdown, "csv": formats.to_csv, "latex": formats.to_latex}[style](tables)
     if out is None:
         click.echo(text, nl=not text.endswith("\n") or style == "md")
         return
-    from refsr_bench.store import atomic_write_bytes
-
     atomic_write_bytes(out, (text.rstrip("\n") + "\n").encode())
     click.echo(f"written: {out}")
 
