@@ -195,3 +195,18 @@ def luma_bt601(image: Image, *, studio: bool = True) -> NDArray[np.float64]:
     weights = np.array([65.481, 128.553, 24.966])
     studio_luma: NDArray[np.float64] = image.astype(np.float64) @ (weights / 255.0) + 16.0
     return studio_luma if studio else (studio_luma - 16.0) * (255.0 / 219.0)
+
+
+def gradient_energy(image: Image) -> int:
+    """How much texture a picture has: a thousand times the mean squared step to the right and downward neighbours.
+
+    Measured on whole-numbered luma (299 R + 587 G + 114 B) / 1000 in integers only, so that it is the same everywhere.
+
+    >>> gradient_energy(np.zeros((4, 4, 3), np.uint8))
+    0
+    """
+    red, green, blue = (image[..., i].astype(np.int32) for i in range(3))
+    luma = (299 * red + 587 * green + 114 * blue) // 1000
+    steps = [np.diff(luma, axis=axis) for axis in (0, 1)]
+    total = sum(int(np.sum(step * step, dtype=np.int64)) for step in steps)
+    return 1000 * total // max(sum(step.size for step in steps), 1)

@@ -12,6 +12,7 @@ like a dataset, and the next one clears what it left.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -27,8 +28,8 @@ import filelock
 import platformdirs
 import pydantic
 
-from refsr_bench.errors import ImageError, IntegrityError, ManualStepNeeded
-from refsr_bench.images import decode_image, read_bytes
+from refsr_bench.errors import ImageError, IntegrityError, ManualStepNeeded, StorageError
+from refsr_bench.images import Decoded, decode_image, read_bytes
 from refsr_bench.schema import (
     SCHEMA_VERSION,
     DatasetInfo,
@@ -65,6 +66,11 @@ class Problem(NamedTuple):
 def data_dir() -> Path:
     """Folder of built datasets: ``REFSR_DATA_DIR``, else the user's data folder."""
     return _folder("REFSR_DATA_DIR", platformdirs.user_data_path("refsr-bench") / "datasets")
+
+
+def cache_dir() -> Path:
+    """Folder of downloaded and unpacked archives, safe to delete: ``REFSR_CACHE_DIR``, else the user's cache folder."""
+    return _folder("REFSR_CACHE_DIR", platformdirs.user_cache_path("refsr-bench"))
 
 
 def model_dir() -> Path:
@@ -117,6 +123,34 @@ def to_json_line(value: Frozen) -> str:
     return json.dumps(dumped, sort_keys=True, separators=(",", ":"), ensure_ascii=False) + "\n"
 
 
+def storage_error(error: OSError, folder: Path, needed: int | None = None) -> StorageError | None:
+    """What a full disk or a folder that cannot be written is called; None for any other fault."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        need = "" if needed is None else f"about {needed:,} bytes are needed, "
+        return StorageError(
+            f"{folder}: the disk is full ({need}{_free_bytes(folder):,} are free)", "make room, then again"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR):
+        return StorageError(
+            f"{error.filename or folder}: cannot be written ({error.strerror})", "choose another folder"
+        )
+    return None
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """`StorageError` before any work if ``needed`` bytes do not fit on the disk that holds ``folder``."""
+    free = _free_bytes(folder)
+    if needed > free:
+        raise StorageError(
+            f"{folder}: about {needed:,} bytes are needed and {free:,} are free", "make room, then again"
+        )
+
+
+def _free_bytes(folder: Path) -> int:
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(existing).free
+
+
 def add_file(root: Path, path: str, data: bytes) -> StoredFile:
     """Write a file of a dataset under construction and describe it."""
     target = root / path
@@ -127,10 +161,14 @@ def add_file(root: Path, path: str, data: bytes) -> StoredFile:
 
 def add_image(root: Path, path: str, data: bytes) -> StoredImage:
     """Check that the bytes are a picture, write them unchanged into a dataset under construction, describe them."""
-    pixels, conversions = decode_image(data, path)
+    return add_decoded(root, path, data, decode_image(data, path))
+
+
+def add_decoded(root: Path, path: str, data: bytes, decoded: Decoded) -> StoredImage:
+    """`add_image` for a picture that the caller has already decoded from ``data``."""
+    height, width = decoded.pixels.shape[:2]
     stored = add_file(root, path, data)
-    height, width = pixels.shape[:2]
-    return StoredImage(**stored.model_dump(), height=height, width=width, conversions=conversions)
+    return StoredImage(**stored.model_dump(), height=height, width=width, conversions=decoded.conversions)
 
 
 # --- writing -----------------------------------------------------------------------------------------------------
@@ -143,6 +181,17 @@ def building(target: Path) -> Iterator[Path]:
     Holds a lock beside ``target``, so of two builders one waits; clears what killed builders left. An existing
     ``target`` is replaced only at the end.
     """
+    try:
+        with _locked_building(target) as work:
+            yield work
+    except OSError as error:
+        if (fault := storage_error(error, target.parent)) is not None:
+            raise fault from None
+        raise
+
+
+@contextmanager
+def _locked_building(target: Path) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(target.with_name(f".{target.name}.lock")):
         replaced = target.with_name(f".{target.name}.replaced")
@@ -174,8 +223,13 @@ def seal(
     licence: str,
     citation: str,
     builder_version: str,
+    sources: dict[str, str] | None = None,
 ) -> DatasetInfo:
-    """Write the manifest and, last, ``dataset.json``: from here on the folder is a dataset."""
+    """Write the manifest and, last, ``dataset.json``: from here on the folder is a dataset.
+
+    ``sources`` says what it was built from; it is kept beside the manifest, not in it, so the same pictures have the
+    same identity wherever they came from.
+    """
     _refuse_duplicates(record.name for record in records)
     manifest = "".join(to_json_line(record) for record in records).encode()
     atomic_write_bytes(root / MANIFEST_NAME, manifest)
@@ -189,6 +243,8 @@ def seal(
         samples=len(records),
         groups=dict(Counter(record.group for record in records)),
         manifest_sha256=sha256_bytes(manifest),
+        bytes=sum({stored.path: stored.bytes for record in records for stored in stored_files(record)}.values()),
+        sources=sources or {},
     )
     atomic_write_json(root / INFO_NAME, info.model_dump(mode="json"))
     return info
@@ -292,23 +348,71 @@ def stored_files(record: Record) -> Iterator[StoredFile]:
         yield from (file for file in (ref.disparity, ref.valid_mask) if file is not None)
 
 
-def verify_dataset(dataset: Dataset) -> list[Problem]:
-    """Re-hash every file of a dataset and decode every picture; returns what is wrong, nothing if all is well."""
-    problems: list[Problem] = []
+def verify_dataset(dataset: Dataset, *, deep: bool = True) -> list[Problem]:
+    """Re-hash every file of a dataset and, if ``deep``, decode every picture; returns what is wrong, if anything."""
     files = {stored.path: stored for record in dataset.records for stored in stored_files(record)}
-    for path, stored in files.items():
-        try:
-            data = read_stored(dataset.root, stored)
-            if isinstance(stored, StoredImage):
-                shape = decode_image(data, path).pixels.shape[:2]
-                if shape != (stored.height, stored.width):
-                    declared = (stored.height, stored.width)
-                    problems.append(Problem(path, f"decodes to {shape}, the manifest says {declared}"))
-        except ImageError as error:
-            problems.append(Problem(path, error.problem.removeprefix(f"{dataset.root / path}: ")))
-        except IntegrityError:
-            problems.append(Problem(path, "it was changed after the dataset was built (its SHA-256 differs)"))
+    problems = check_files(dataset.root, files.values(), deep=deep)
     known = {*files, INFO_NAME, MANIFEST_NAME}
     present = {file.relative_to(dataset.root).as_posix() for file in dataset.root.rglob("*") if file.is_file()}
-    problems += [Problem(path, "this file is not part of the dataset") for path in sorted(present - known)]
-    return problems
+    return problems + [Problem(path, "this file is not part of the dataset") for path in sorted(present - known)]
+
+
+def check_files(root: Path, files: Iterable[StoredFile], *, deep: bool = False) -> list[Problem]:
+    """What is wrong with some of a dataset's files: missing, changed or, if ``deep``, not decoding as declared."""
+    found = ((stored.path, _problem_of(root, stored, deep)) for stored in files)
+    return [Problem(path, problem) for path, problem in found if problem is not None]
+
+
+def _problem_of(root: Path, stored: StoredFile, deep: bool) -> str | None:
+    try:
+        data = read_stored(root, stored)
+        if deep and isinstance(stored, StoredImage):
+            shape = decode_image(data, stored.path).pixels.shape[:2]
+            if shape != (stored.height, stored.width):
+                return f"decodes to {shape}, the manifest says {(stored.height, stored.width)}"
+    except ImageError as error:
+        return error.problem.removeprefix(f"{root / stored.path}: ")
+    except IntegrityError:
+        return "it was changed after the dataset was built (its SHA-256 differs)"
+    return None
+
+
+def accept_modified(dataset: Dataset) -> Dataset:
+    """The dataset as its files are now: changed files described anew, under an identity of its own that says so.
+
+    Files that are missing or no pictures stay described as they were, so that their samples fail.
+    """
+    records = tuple(_describe_anew(dataset.root, record) for record in dataset.records)
+    manifest = "".join(to_json_line(record) for record in records).encode()
+    info = dataset.info.model_copy(update={"manifest_sha256": sha256_bytes(manifest), "modified": True})
+    return Dataset(dataset.root, info, records)
+
+
+def _describe_anew(root: Path, record: Record) -> Record:
+    refs = tuple(
+        ref.model_copy(
+            update={
+                **_changes_of(root, ref),
+                "disparity": ref.disparity and ref.disparity.model_copy(update=_changes_of(root, ref.disparity)),
+                "valid_mask": ref.valid_mask and ref.valid_mask.model_copy(update=_changes_of(root, ref.valid_mask)),
+            }
+        )
+        for ref in record.refs
+    )
+    hr = record.hr and record.hr.model_copy(update=_changes_of(root, record.hr))
+    lr = record.lr and record.lr.model_copy(update=_changes_of(root, record.lr))
+    return record.model_copy(update={"hr": hr, "lr": lr, "refs": refs})
+
+
+def _changes_of(root: Path, stored: StoredFile) -> dict[str, object]:
+    try:
+        data = read_bytes(root / stored.path)
+        if sha256_bytes(data) == stored.sha256:
+            return {}
+        changes: dict[str, object] = {"sha256": sha256_bytes(data), "bytes": len(data)}
+        if isinstance(stored, StoredImage):
+            pixels, conversions = decode_image(data, stored.path)
+            changes |= {"height": pixels.shape[0], "width": pixels.shape[1], "conversions": conversions}
+        return changes
+    except ImageError:
+        return {}

@@ -1,22 +1,73 @@
-"""Datasets from a user's own photographs: one scene, or input/ and ref/ folders matched by name."""
+"""Datasets from a user's own photographs: one scene, input/ and ref/ folders matched by name, or a CSV table."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from refsr_bench.collectors.preview import write_preview
+from refsr_bench.collectors.table import Line, read_table
 from refsr_bench.errors import ImageError, IntegrityError, UsageError
-from refsr_bench.images import SUFFIXES, read_bytes
-from refsr_bench.schema import DatasetInfo, Record, StoredImage, StoredReference
-from refsr_bench.store import add_image, building, seal
+from refsr_bench.images import SUFFIXES, gradient_energy, read_bytes
+from refsr_bench.schema import DatasetCard, DatasetInfo, Record, StoredImage, StoredLowRes, StoredReference
+from refsr_bench.store import add_image, building, open_dataset, read_stored_image, seal
+from refsr_bench.subsets import tag_texture
 
 VERSION = "1"
-BUILDER_VERSION = "1"
+BUILDER_VERSION = "2"
 MIN_SIDE = 32
 """Shortest accepted side of an input, px: what remains after a 4-px border must hold SSIM's 11-px window."""
 
+CARD = DatasetCard(
+    name="custom",
+    version=VERSION,
+    title="your own photographs",
+    licence="as given by the owner of the photographs",
+    citation="none",
+    builder_version=BUILDER_VERSION,
+    references="as laid out by you, none to any number",
+    description="""\
+`refsr-bench build custom SOURCE` makes a dataset of your own photographs. SOURCE is one of
+
+* a folder of photographs of one scene: each is once the HR input, all others, ordered by name, its references;
+* a folder with the sub-folders
+
+  ```text
+  input/NAME.png      the HR pictures
+  ref/NAME.png        or NAME_ref.png, or NAME_1.png to NAME_9.png with 1 the most similar
+  ```
+
+* a CSV table, one sample a line, paths relative to the table:
+
+  ```text
+  hr,level1,level2,group,licence
+  photos/a.png,near/a.png,far/a.png,outdoor,CC BY 4.0
+  ```
+
+  with the columns `hr`, `lr`, `kernel` (what made the LR), `name`, `group`, `licence`, `source`, and references as
+  `ref`, `ref1`, `ref2` … in their order, or `level1` to `level9`. A cell may hold several references, separated by
+  semicolons. A line with `lr` and without `hr` is kept for restoring true LR pictures; it cannot be scored.
+
+Accepted formats: PNG, JPEG, BMP, PPM/PGM, TIFF, WebP. Without references only single-image models run. Files are
+stored unchanged. Anything that is not a picture is skipped and named; a missing or surplus picture, a damaged one, a
+picture that is too small or serves as its own reference stops the build with its name. Beside the dataset lies
+`NAME-preview.png`, a sheet that shows what is paired with what.
+
+The dataset is named after SOURCE, or choose another with `--out`.""",
+)
+CARDS = {CARD.name: CARD}
+
 _REF_NAME = re.compile(r"(?P<input>.+?)(?:_ref|_(?P<level>[1-9]))?")
+
+
+class _Plan(NamedTuple):
+    """Samples, and the path inside the dataset of every file they name; ``how`` pictures were paired, in words."""
+
+    lines: list[Line]
+    files: dict[Path, str]
+    how: str
 
 
 def build(
@@ -24,33 +75,71 @@ def build(
 ) -> DatasetInfo:
     """Build a dataset named after ``target`` from the photographs in ``source``; files are stored unchanged.
 
-    ``source`` holds photographs of one scene (every one once as input, all others as its references, in the order of
-    their names) or the folders ``input`` and ``ref`` (``ref/NAME.*``, ``ref/NAME_ref.*`` or ``ref/NAME_1.*`` to
-    ``NAME_9.*``, 1 the most similar). `UsageError` for a folder that is neither, `ImageError` for a bad picture.
+    ``source`` is a folder of one scene (every one once as input, all others as its references, in the order of their
+    names), a folder with ``input`` and ``ref`` (``ref/NAME.*``, ``ref/NAME_ref.*`` or ``ref/NAME_1.*`` to
+    ``NAME_9.*``, 1 the most similar), or a CSV table (`refsr_bench.collectors.table`). `UsageError` for anything else,
+    `ImageError` for a bad picture.
     """
     if source is None:
-        raise UsageError("custom needs a folder of photographs", "refsr-bench build custom DIR")
-    paired = (source / "input").is_dir()
-    folders = {"input": source / "input", "ref": source / "ref"} if paired else {"images": source}
-    found = {kind: _list_pictures(folder, note) for kind, folder in folders.items()}
-    plan = _plan_pairs(found["input"], found["ref"], source, note) if paired else _plan_scene(found["images"], source)
-    files = [(kind, path) for kind, paths in found.items() for path in paths]
+        raise UsageError("custom needs a folder of photographs or a CSV table", "refsr-bench build custom DIR")
+    plan = _make_plan(source, note)
+    inputs = {line.hr for line in plan.lines}
     with building(target) as root:
-        stored = {}
-        for done, (kind, path) in enumerate(files, 1):
-            stored[path] = _store(root, kind, path)
-            progress(done, len(files))
-        records = [_make_record(path, refs, stored, paired) for path, refs in plan]
-        return seal(
+        stored: dict[Path, StoredImage] = {}
+        for path, name in plan.files.items():
+            stored[path] = _store(root, name, path, is_input=path in inputs)
+            progress(len(stored), len(plan.files))
+        records = [_make_record(line, stored, plan.how) for line in plan.lines]
+        energies = {r.name: gradient_energy(read_stored_image(root, r.hr)) for r in records if r.hr is not None}
+        info = seal(
             root,
-            records,
+            tag_texture(records, energies),
             name=target.name,
             version=VERSION,
-            title=f"{len(files)} photographs from {source.resolve().name}",
-            licence="as given by the owner of the photographs",
+            title=f"{len(plan.files)} photographs from {source.resolve().name}",
+            licence=CARD.licence,
             citation="none",
             builder_version=BUILDER_VERSION,
+            sources={source.resolve().name: "a table" if source.is_file() else "a folder, as given"},
         )
+    preview = target.with_name(f"{target.name}-preview.png")
+    write_preview(open_dataset(target), preview)
+    note(f"what is paired with what: {preview}")
+    return info
+
+
+def _make_plan(source: Path, note: Callable[[str], None]) -> _Plan:
+    if source.is_file():
+        if source.suffix.lower() != ".csv":
+            raise UsageError(f"{source}: neither a folder nor a .csv table")
+        lines = read_table(source)
+        return _Plan(lines, _files_of_table(lines), f"paired by {source.name}")
+    if (source / "input").is_dir():
+        inputs, refs = (_list_pictures(source / kind, note) for kind in ("input", "ref"))
+        pairs = _plan_pairs(inputs, refs, source, note)
+        files = {path: f"{kind}/{path.name}" for kind, paths in (("input", inputs), ("ref", refs)) for path in paths}
+        return _Plan([_line(path, own) for path, own in pairs], files, "paired with its references by name")
+    pictures = _list_pictures(source, note)
+    scene = [_line(path, own) for path, own in _plan_scene(pictures, source)]
+    files = {path: f"images/{path.name}" for path in pictures}
+    return _Plan(scene, files, "one photograph of the scene, the others its references")
+
+
+def _line(path: Path, refs: Sequence[tuple[Path, int | None]]) -> Line:
+    return Line(path.stem, path, None, None, tuple(refs), None, None, None)
+
+
+def _files_of_table(lines: Sequence[Line]) -> dict[Path, str]:
+    """Where each file goes; one that several lines name is stored once, as an input if it is one."""
+    files: dict[Path, str] = {}
+    for line in lines:
+        for role, path in (("hr", line.hr), ("lr", line.lr)):
+            if path is not None:
+                files.setdefault(path, f"{role}/{line.name}{path.suffix}")
+    for line in lines:
+        for number, (path, _) in enumerate(line.refs, 1):
+            files.setdefault(path, f"ref/{line.name}_{number}{path.suffix}")
+    return files
 
 
 def _list_pictures(folder: Path, note: Callable[[str], None]) -> list[Path]:
@@ -118,31 +207,34 @@ def _input_of(stem: str, inputs: dict[str, Path]) -> tuple[str | None, int | Non
     return match["input"], int(match["level"]) if match["level"] else None
 
 
-def _store(root: Path, kind: str, path: Path) -> StoredImage:
+def _store(root: Path, name: str, path: Path, *, is_input: bool) -> StoredImage:
     try:
-        stored = add_image(root, f"{kind}/{path.name}", read_bytes(path))
+        stored = add_image(root, name, read_bytes(path))
     except ImageError as error:
-        raise ImageError(error.problem.replace(f"{kind}/{path.name}", str(path)), error.remedy) from None
-    if kind != "ref" and min(stored.height, stored.width) < MIN_SIDE:
+        raise ImageError(error.problem.replace(name, str(path)), error.remedy) from None
+    if is_input and min(stored.height, stored.width) < MIN_SIDE:
         raise ImageError(
             f"{path}: {stored.width}x{stored.height} px is too small for an input", f"at least {MIN_SIDE} px a side"
         )
     return stored
 
 
-def _make_record(
-    path: Path, refs: Sequence[tuple[Path, int | None]], stored: dict[Path, StoredImage], paired: bool
-) -> Record:
-    hr = stored[path]
-    for ref, _ in refs:
-        if stored[ref].sha256 == hr.sha256:
-            raise IntegrityError(f"{ref} is the same file as its input {path}: the answer would be in the reference")
-    how = "paired with its references by name" if paired else "one photograph of the scene, the others its references"
+def _make_record(line: Line, stored: dict[Path, StoredImage], how: str) -> Record:
+    hr = None if line.hr is None else stored[line.hr]
+    for ref, _ in line.refs:
+        if hr is not None and stored[ref].sha256 == hr.sha256:
+            raise IntegrityError(f"{ref} is the same file as its input {line.hr}: the answer would be in the reference")
+    head = line.hr or line.lr
+    assert head is not None
+    size = f"{stored[head].width}x{stored[head].height} px"
+    kernel = line.kernel or "unknown"
     return Record(
-        name=path.stem,
+        name=line.name,
         hr=hr,
-        refs=tuple(StoredReference(**stored[ref].model_dump(), level=level) for ref, level in refs),
-        source=f"{path.parent.name}/{path.name}, as given",
-        licence="as given by the owner",
-        made=f"the unchanged file {path.name}, {hr.width}x{hr.height} px, {how}",
+        lr=None if line.lr is None else StoredLowRes(**stored[line.lr].model_dump(), kernel=kernel),
+        refs=tuple(StoredReference(**stored[ref].model_dump(), level=level) for ref, level in line.refs),
+        group=line.group or "all",
+        source=line.source or f"{head.parent.name}/{head.name}, as given",
+        licence=line.licence or "as given by the owner",
+        made=f"the unchanged file {head.name}, {size}, {how}" + ("" if line.hr else ", LR only"),
     )
