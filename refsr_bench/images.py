@@ -4,7 +4,8 @@ Rules of `decode_image`, each one recorded in the result where it applied:
 
 * EXIF orientation is applied (as the released C2-Matching reader does; Pillow alone would not).
 * Alpha is dropped without compositing, as the released reader does.
-* 16-bit samples keep their upper byte; grey becomes three equal channels; palettes are looked up.
+* 16-bit samples keep their upper byte; grey becomes three equal channels; palettes are looked up. A PPM or PGM whose
+  samples end at another number than 255 is refused (but for grey 65535), because Pillow would rescale it.
 * CMYK is converted by Pillow's plain formula; embedded colour profiles are ignored: numbers are taken as they are.
 * Of a file with several frames the first is taken.
 * The content must be the format that the file name says, one of `FORMATS`; at most `MAX_PIXELS` pixels, checked
@@ -42,7 +43,7 @@ _OPENED_AS = [name for name in FORMATS if name != "MPO"]  # Pillow opens it as a
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 500_000_000
 
-_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error, zlib.error)
+_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, zlib.error)
 
 
 class Decoded(NamedTuple):
@@ -108,6 +109,9 @@ def _check_declared(picture: PilImage.Image, name: str) -> None:
             f"{name}: declares {picture.width}x{picture.height} pixels, more than the limit of {MAX_PIXELS:,}; "
             "refused before decoding"
         )
+    for codec, _, _, arguments in getattr(picture, "tile", []):
+        if codec in {"ppm", "ppm_plain"} and isinstance(arguments, tuple) and arguments[1] != 255:
+            raise ImageError(f"{name}: samples up to {arguments[1]} have no defined conversion to 8 bits")
 
 
 def _to_rgb8(picture: PilImage.Image, name: str) -> Decoded:
@@ -116,9 +120,11 @@ def _to_rgb8(picture: PilImage.Image, name: str) -> Decoded:
         picture.seek(0)
         conversions.append("first of several frames")
     sixteen_bit = picture.mode.startswith("I;16") or _has_16_bit_samples(picture)
+    turned = _is_turned(picture)  # asked twice: decoding a TIFF applies and forgets it, a PNG may name it at its end
     picture.load()
+    turned = turned or _is_turned(picture)
     upright = ImageOps.exif_transpose(picture)
-    if upright.size != picture.size or picture.getexif().get(0x0112, 1) not in (0, 1):
+    if turned:
         conversions.append("EXIF orientation applied")
     if sixteen_bit:
         conversions.append("16-bit reduced to 8")
@@ -139,6 +145,10 @@ def _to_rgb8(picture: PilImage.Image, name: str) -> Decoded:
         conversions.append("CMYK to RGB")
     rgb = upright.convert("RGBA").convert("RGB") if mode in {"P", "PA"} else upright.convert("RGB")
     return Decoded(np.array(rgb, dtype=np.uint8), tuple(conversions))
+
+
+def _is_turned(picture: PilImage.Image) -> bool:
+    return picture.getexif().get(0x0112, 1) in range(2, 9)
 
 
 def _has_16_bit_samples(picture: PilImage.Image) -> bool:

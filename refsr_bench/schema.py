@@ -73,7 +73,8 @@ class StoredReference(StoredImage):
 
     ``h_hr_to_ref`` maps HR pixel coordinates (x, y), pixel centres on integers, to reference coordinates.
     ``disparity`` is an .npz whose ``disparity`` array (H, W), float32 px, NaN where unknown, says that HR pixel
-    (x, y) shows the same point as reference pixel (x + disparity, y).
+    (x, y) shows the same point as reference pixel (x + disparity, y). ``valid_mask`` is a grey PNG of the reference's
+    size, 255 where the reference shows a photograph and 0 where it is filled with black.
     """
 
     level: int | None = None

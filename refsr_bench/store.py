@@ -28,7 +28,7 @@ import filelock
 import platformdirs
 import pydantic
 
-from refsr_bench.errors import ImageError, IntegrityError, ManualStepNeeded, StorageError
+from refsr_bench.errors import ImageError, IntegrityError, ManualStepNeeded, StorageError, UsageError
 from refsr_bench.images import Decoded, decode_image, read_bytes
 from refsr_bench.schema import (
     SCHEMA_VERSION,
@@ -175,14 +175,16 @@ def add_decoded(root: Path, path: str, data: bytes, decoded: Decoded) -> StoredI
 
 
 @contextmanager
-def building(target: Path) -> Iterator[Path]:
+def building(target: Path, *, marker: str = INFO_NAME) -> Iterator[Path]:
     """Give an empty folder to build a dataset in; on success it becomes ``target`` with one rename.
 
     Holds a lock beside ``target``, so of two builders one waits; clears what killed builders left. An existing
-    ``target`` is replaced only at the end.
+    dataset is replaced only at the end; `UsageError` if ``target`` holds anything else. ``marker`` is the file that
+    makes a folder one that may be replaced. `StorageError` if the disk is full or the folder cannot be written.
     """
     try:
-        with _locked_building(target) as work:
+        # A link stays a link: what it points to is replaced.
+        with _locked_building(target.resolve(), marker) as work:
             yield work
     except OSError as error:
         if (fault := storage_error(error, target.parent)) is not None:
@@ -191,7 +193,7 @@ def building(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _locked_building(target: Path) -> Iterator[Path]:
+def _locked_building(target: Path, marker: str) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(target.with_name(f".{target.name}.lock")):
         replaced = target.with_name(f".{target.name}.replaced")
@@ -199,6 +201,8 @@ def _locked_building(target: Path) -> Iterator[Path]:
             replaced.replace(target)  # an earlier build was killed between its two renames
         for leftover in (replaced, *target.parent.glob(f".{target.name}.building-*")):
             shutil.rmtree(leftover, ignore_errors=True)
+        if target.exists() and not (target.is_dir() and ((target / marker).is_file() or not any(target.iterdir()))):
+            raise UsageError(f"{target}: holds other files, no dataset is built over them", "choose another folder")
         work = target.with_name(f".{target.name}.building-{uuid.uuid4().hex}")
         work.mkdir()
         try:
@@ -211,6 +215,10 @@ def _locked_building(target: Path) -> Iterator[Path]:
                 work.replace(target)
         finally:
             shutil.rmtree(work, ignore_errors=True)
+
+
+def _is_dataset(folder: Path) -> bool:
+    return (folder / INFO_NAME).is_file()
 
 
 def seal(
@@ -263,10 +271,10 @@ def _refuse_duplicates(names: Iterable[str]) -> None:
 def resolve_dataset(name_or_dir: str) -> Path:
     """Folder of a dataset given by the name it was built under or by its path."""
     as_path = Path(name_or_dir)
-    if (as_path / INFO_NAME).is_file():
+    if _is_dataset(as_path):
         return as_path
     built = data_dir() / name_or_dir
-    if "/" not in name_or_dir and (built / INFO_NAME).is_file():
+    if "/" not in name_or_dir and _is_dataset(built):
         return built
     if as_path.is_dir():
         raise IntegrityError(
@@ -306,7 +314,7 @@ def read_info(root: Path) -> DatasetInfo:
         return DatasetInfo.model_validate(value)
     except pydantic.ValidationError as error:
         raise IntegrityError(f"{path}: {_first_error(error)}") from None
-    except (ValueError, AttributeError, OSError) as error:
+    except (ValueError, AttributeError, TypeError, OSError) as error:
         raise IntegrityError(f"{path}: cannot be read ({error})", "build the dataset again with --force") from None
 
 

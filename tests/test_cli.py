@@ -18,7 +18,8 @@ import pytest
 from PIL import Image as PilImage
 
 from refsr_bench.images import encode_png, load_image
-from refsr_bench.store import INFO_NAME, MANIFEST_NAME
+from refsr_bench.schema import Record
+from refsr_bench.store import INFO_NAME, MANIFEST_NAME, add_image, building, seal
 
 COMMAND = [sys.executable, "-m", "refsr_bench"]
 
@@ -270,6 +271,32 @@ def test_a_sample_smaller_than_the_crop_is_one_failed_row(tmp_path: Path, small_
     assert len(rows) == 9
 
 
+def test_hr_that_is_too_small_is_one_failed_row_each(tmp_path: Path) -> None:
+    with building(tmp_path / "tiny") as root:
+        records = []
+        for name, side in (("dot", 1), ("crop", 8), ("window", 16), ("enough", 20)):
+            picture = encode_png(np.random.default_rng(side).integers(0, 256, (side, side, 3), dtype=np.uint8))
+            hr = add_image(root, f"hr/{name}.png", picture)
+            records.append(Record(name=name, hr=hr, source="s", licence="l", made="m"))
+        seal(
+            root,
+            records,
+            name="tiny",
+            version="1",
+            title="t",
+            licence="l",
+            citation="c",
+            builder_version="1",
+        )
+    result = run("eval", "bicubic", "--dataset", tmp_path / "tiny", "--out", tmp_path / "run")
+    assert result.code == 5
+    assert "3 of 4 samples failed" in result.err
+    for reason in ("dot: 1x1 px is smaller than one LR pixel", "crop: 8x8 px leaves nothing", "window: 8x8 px after"):
+        assert reason in result.err
+    rows = [json.loads(line) for line in (tmp_path / "run" / "rows.jsonl").read_text().splitlines()]
+    assert sum(row["value"] is not None for row in rows) == 3 + 2  # only SSIM needs more than 16 px
+
+
 def test_missing_pictures_end_with_5(small_dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "sr").mkdir()
     result = run("score", tmp_path / "sr", "--dataset", small_dataset, "--out", tmp_path / "run")
@@ -315,6 +342,7 @@ def test_not_a_dataset(scene: Path) -> None:
         (("info", "c2match"), ('did you mean "c2matching"',)),
         (("explain", "psnr_y|corp:4"), ('did you mean "crop"',)),
         (("leaderboard", "/nonexistent"), ("does not exist",)),
+        (("published", "--method", "TTSRrec"), ('did you mean "TTSR-rec"',)),
     ],
 )
 def test_usage_errors_suggest(arguments: tuple[str, ...], parts: tuple[str, ...], small_dataset: Path) -> None:
@@ -351,6 +379,36 @@ def test_a_run_folder_is_not_mixed(small_dataset: Path, tmp_path: Path) -> None:
     result = run("eval", "bicubic", "--dataset", small_dataset, "--out", tmp_path / "run")
     assert_one_clear_line(result, 2, "holds a run with another model", "--overwrite")
     assert run("eval", "bicubic", "--dataset", small_dataset, "--out", tmp_path / "run", "--overwrite").code == 0
+
+
+# --- comparing ----------------------------------------------------------------------------------------------------
+
+
+def test_compare_two_runs(small_dataset: Path, tmp_path: Path) -> None:
+    def score(name: str, level: int) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        for sample in "abc":
+            hr = load_image(small_dataset / "hr" / f"{sample}.png").astype(int)
+            noise = np.random.default_rng(ord(sample)).integers(-level, level + 1, hr.shape)
+            (folder / f"{sample}.png").write_bytes(encode_png(np.clip(hr + noise, 0, 255).astype(np.uint8)))
+        assert run("score", folder, "--dataset", small_dataset, "--out", tmp_path / f"run-{name}").code == 0
+        return tmp_path / f"run-{name}"
+
+    good, bad = score("good", 5), score("bad", 20)
+    better = run("compare", bad, good)
+    assert better.code == 0
+    assert "psnr_y: good is better than bad, +" in better.out
+    assert "worst: " in better.out
+    assert run("compare", bad, good, "--fail-below", "0").code == 0
+    worse = run("compare", good, bad, "--fail-below", "-0.05")
+    assert worse.code == 8
+    assert "below the limit" in worse.err
+    assert run("compare", good, tmp_path).code == 2
+    assert (
+        run("score", good.parent / "good", "--dataset", small_dataset, "--limit", 2, "--out", tmp_path / "x").code == 0
+    )
+    assert_one_clear_line(run("compare", good, tmp_path / "x"), 7, "n is 3 in one and 2 in the other")
 
 
 # --- start-up -----------------------------------------------------------------------------------------------------

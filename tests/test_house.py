@@ -88,6 +88,19 @@ def test_cheap_commands_load_no_torch(arguments: list[str]) -> None:
     assert arguments != ["--help"] or not {"numpy", "pydantic", "PIL"} & set(modules)
 
 
+def test_scoring_loads_no_torch(small_dataset: Path, tmp_path: Path) -> None:
+    arguments = ["score", str(small_dataset / "hr"), "--dataset", str(small_dataset), "--out", str(tmp_path / "run")]
+    loaded = run_python(
+        "import sys\n"
+        f"sys.argv = ['refsr-bench', *{arguments!r}]\n"
+        "from refsr_bench.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as e: assert not e.code, e.code\n"
+        "print('torch' in sys.modules)"
+    )
+    assert loaded.splitlines()[-1] == "False"
+
+
 def test_importing_touches_neither_disk_nor_network() -> None:
     modules = [
         ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from refsr_bench.errors import IntegrityError, ManualStepNeeded
+from refsr_bench.errors import IntegrityError, ManualStepNeeded, UsageError
 from refsr_bench.schema import Record, StoredFile
 from refsr_bench.store import (
     INFO_NAME,
@@ -26,6 +26,7 @@ from refsr_bench.store import (
     open_dataset,
     resolve_dataset,
     seal,
+    sha256_bytes,
     to_json_line,
     verify_dataset,
 )
@@ -95,6 +96,7 @@ def rewrite(path: Path, change) -> None:  # type: ignore[no-untyped-def]
         (INFO_NAME, lambda text: text.replace('"samples": 3', '"samples": "many"'), "samples"),
         (INFO_NAME, lambda text: text.replace('"title"', '"titel"'), "titel|title"),
         (INFO_NAME, lambda text: text.replace('"schema_version": 1', '"schema_version": 99'), "newer version"),
+        (INFO_NAME, lambda text: text.replace('"schema_version": 1', '"schema_version": "1"'), "cannot be read"),
         (INFO_NAME, lambda text: "[]", "cannot be read"),
     ],
 )
@@ -108,6 +110,19 @@ def test_edited_descriptions_are_refused(small_dataset: Path, name: str, change,
 def test_paths_stay_inside(path: str) -> None:
     with pytest.raises(ValueError, match="not a relative path"):
         StoredFile(path=path, sha256="0" * 64, bytes=1)
+
+
+@pytest.mark.parametrize("path", ["../../secret.png", "/etc/passwd"])
+def test_a_manifest_that_leads_outside_is_refused(small_dataset: Path, path: str) -> None:
+    manifest = (small_dataset / MANIFEST_NAME).read_text()
+    hostile = manifest.replace("hr/a.png", path)
+    rewrite(small_dataset / MANIFEST_NAME, lambda text: hostile)
+    rewrite(  # the attacker seals the manifest too
+        small_dataset / INFO_NAME,
+        lambda text: text.replace(sha256_bytes(manifest.encode()), sha256_bytes(hostile.encode())),
+    )
+    with pytest.raises(IntegrityError, match="not a relative path inside the dataset"):
+        open_dataset(small_dataset)
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a|b", "a:b", "a\nb"])
@@ -125,6 +140,38 @@ def test_a_failing_build_leaves_nothing_and_the_old_set_stays(tmp_path: Path) ->
         seal_one(root, "new", "NEW")
     assert tree(target) == before
     assert [p.name for p in tmp_path.iterdir() if "building" in p.name] == []
+
+
+def test_the_old_set_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    target = tmp_path / "d"
+    for name in ("old", "new"):
+        with building(target) as root:
+            seal_one(root, name)
+            assert not target.exists() or open_dataset(target).records[0].name == "old"
+    assert open_dataset(target).records[0].name == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".d.lock", "d"]
+
+
+def test_other_peoples_files_are_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "holiday").mkdir()
+    (tmp_path / "holiday" / "a.jpg").write_bytes(b"precious")
+    (tmp_path / "letter").write_bytes(b"precious")
+    for name in ("holiday", "letter"):
+        with pytest.raises(UsageError, match=f"{name}: holds other files"), building(tmp_path / name):
+            pytest.fail("the build began")
+    assert tree(tmp_path / "holiday") == {"a.jpg": b"precious"}
+    assert (tmp_path / "letter").read_bytes() == b"precious"
+
+
+def test_a_linked_folder_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "d").mkdir(parents=True)
+    link = tmp_path / "d"
+    link.symlink_to(tmp_path / "disk" / "d")
+    for name in ("old", "new"):
+        with building(link) as root:
+            seal_one(root, name)
+    assert link.is_symlink()
+    assert open_dataset(link).records[0].name == "new"
 
 
 def test_names_that_differ_by_case_only_are_refused(tmp_path: Path) -> None:

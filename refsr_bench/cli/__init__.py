@@ -15,7 +15,7 @@ from typing import NoReturn
 import click
 
 from refsr_bench import __version__
-from refsr_bench.cli import catalogue, datasets, evaluation, weights
+from refsr_bench.cli import catalogue, comparison, datasets, evaluation, weights
 from refsr_bench.errors import RefsrError
 
 _EPILOG = (
@@ -80,6 +80,8 @@ for command in (
     evaluation.eval_command,
     evaluation.score,
     evaluation.leaderboard,
+    comparison.compare,
+    comparison.published,
     weights.weights,
 ):
     cli.add_command(command)

@@ -25,7 +25,7 @@ def build(name: str, source: Path | None, out: Path | None, force: bool, as_json
     """Build the dataset NAME; "custom" is made from the photographs in the folder SOURCE.
 
     SOURCE holds photographs of one scene (each one once as input, all others as its references), or the sub-folders
-    input/ and ref/ with files matched by name (ref/NAME.*, ref/NAME_ref.* or ref/NAME_1.* to NAME_5.*).
+    input/ and ref/ with files matched by name (ref/NAME.*, ref/NAME_ref.* or ref/NAME_1.* to NAME_9.*).
 
     \b
     Examples:
@@ -40,8 +40,6 @@ def build(name: str, source: Path | None, out: Path | None, force: bool, as_json
         raise UsageError("custom needs a folder of photographs", "refsr-bench build custom DIR")
     target = out or data_dir() / (source.resolve().name if source is not None else name)
     present = (target / INFO_NAME).is_file()
-    if target.exists() and not present and any(target.iterdir()):
-        raise UsageError(f"{target}: holds other files, no dataset is built over them", "choose another --out")
     if present and not force and _is_outdated(build_dataset, target):
         note(f"{target} was built by another version of the builder; building it again")
         force = True

@@ -78,7 +78,7 @@ def safe_extract(
         with _opened(archive, limits) as (members, read):
             _judge(archive, members, limits)
             require_space(target.parent, sum(member.size for member in members))
-            with building(target) as root:
+            with building(target, marker=INDEX_NAME) as root:
                 index = {}
                 for done, member in enumerate(members, 1):
                     data = read(member)

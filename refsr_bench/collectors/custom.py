@@ -7,16 +7,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from refsr_bench.collectors.preview import write_preview
+from pydantic import TypeAdapter
+
 from refsr_bench.collectors.table import Line, read_table
 from refsr_bench.errors import ImageError, IntegrityError, UsageError
 from refsr_bench.images import SUFFIXES, gradient_energy, read_bytes
-from refsr_bench.schema import DatasetCard, DatasetInfo, Record, StoredImage, StoredLowRes, StoredReference
-from refsr_bench.store import add_image, building, open_dataset, read_stored_image, seal
+from refsr_bench.schema import DatasetCard, DatasetInfo, Record, SampleName, StoredImage, StoredLowRes, StoredReference
+from refsr_bench.store import add_image, building, read_stored_image, seal
 from refsr_bench.subsets import tag_texture
 
 VERSION = "1"
 BUILDER_VERSION = "2"
+LICENCE = "as given by the owner of the photographs"
 MIN_SIDE = 32
 """Shortest accepted side of an input, px: what remains after a 4-px border must hold SSIM's 11-px window."""
 
@@ -24,7 +26,7 @@ CARD = DatasetCard(
     name="custom",
     version=VERSION,
     title="your own photographs",
-    licence="as given by the owner of the photographs",
+    licence=LICENCE,
     citation="none",
     builder_version=BUILDER_VERSION,
     references="as laid out by you, none to any number",
@@ -82,6 +84,11 @@ def build(
     """
     if source is None:
         raise UsageError("custom needs a folder of photographs or a CSV table", "refsr-bench build custom DIR")
+    if not source.exists():
+        raise UsageError(f"{source}: there is no such folder or table")
+    if source.resolve().is_relative_to(target.resolve()):
+        raise UsageError(f"{target}: holds the photographs themselves and would be replaced", "choose another folder")
+    _check_name(target, target.name)
     plan = _make_plan(source, note)
     inputs = {line.hr for line in plan.lines}
     with building(target) as root:
@@ -91,21 +98,17 @@ def build(
             progress(len(stored), len(plan.files))
         records = [_make_record(line, stored, plan.how) for line in plan.lines]
         energies = {r.name: gradient_energy(read_stored_image(root, r.hr)) for r in records if r.hr is not None}
-        info = seal(
+        return seal(
             root,
             tag_texture(records, energies),
             name=target.name,
             version=VERSION,
             title=f"{len(plan.files)} photographs from {source.resolve().name}",
-            licence=CARD.licence,
+            licence=LICENCE,
             citation="none",
             builder_version=BUILDER_VERSION,
             sources={source.resolve().name: "a table" if source.is_file() else "a folder, as given"},
         )
-    preview = target.with_name(f"{target.name}-preview.png")
-    write_preview(open_dataset(target), preview)
-    note(f"what is paired with what: {preview}")
-    return info
 
 
 def _make_plan(source: Path, note: Callable[[str], None]) -> _Plan:
@@ -115,6 +118,7 @@ def _make_plan(source: Path, note: Callable[[str], None]) -> _Plan:
         lines = read_table(source)
         return _Plan(lines, _files_of_table(lines), f"paired by {source.name}")
     if (source / "input").is_dir():
+        _report_skipped(source, [p for p in _list_entries(source) if p.name not in ("input", "ref")], note)
         inputs, refs = (_list_pictures(source / kind, note) for kind in ("input", "ref"))
         pairs = _plan_pairs(inputs, refs, source, note)
         files = {path: f"{kind}/{path.name}" for kind, paths in (("input", inputs), ("ref", refs)) for path in paths}
@@ -142,17 +146,35 @@ def _files_of_table(lines: Sequence[Line]) -> dict[Path, str]:
     return files
 
 
+def _check_name(path: Path, name: str) -> None:
+    try:
+        TypeAdapter(SampleName).validate_python(name)
+    except ValueError:
+        raise UsageError(
+            f"{path}: {name!r} cannot name samples and result files", 'rename it without any of / \\ : * ? " < > |'
+        ) from None
+
+
+def _list_entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir(), key=lambda path: path.name)
+
+
+def _report_skipped(folder: Path, skipped: Sequence[Path], note: Callable[[str], None]) -> None:
+    if skipped:
+        note(f"passed over in {folder}: {', '.join(path.name for path in skipped)}")
+
+
 def _list_pictures(folder: Path, note: Callable[[str], None]) -> list[Path]:
     """Pictures directly in a folder, by name; everything else is passed over and named."""
     if not folder.is_dir():
         return []
-    entries = sorted(folder.iterdir(), key=lambda path: path.name)
-    pictures = [path for path in entries if path.is_file() and path.suffix.lower() in SUFFIXES]
-    skipped = [path.name for path in entries if path not in pictures]
-    if skipped:
-        note(f"passed over in {folder}, not a picture by name: {', '.join(skipped)}")
+    entries = _list_entries(folder)
+    # Hidden files are never pictures: macOS leaves a "._NAME.jpg" beside every NAME.jpg it copies.
+    pictures = [p for p in entries if p.suffix.lower() in SUFFIXES and p.is_file() and not p.name.startswith(".")]
+    _report_skipped(folder, [path for path in entries if path not in pictures], note)
     stems: dict[str, Path] = {}
     for path in pictures:
+        _check_name(path, path.stem)
         twin = stems.setdefault(path.stem.casefold(), path)
         if twin is not path:
             raise UsageError(f"{path} and {twin.name} have the same name but for suffix or case", "rename one of them")
@@ -173,8 +195,8 @@ def _plan_pairs(
 ) -> list[tuple[Path, list[tuple[Path, int | None]]]]:
     if not inputs:
         raise UsageError(f"{source / 'input'}: no pictures found", f"accepted suffixes: {' '.join(SUFFIXES)}")
-    if not refs:
-        note(f"{source / 'ref'} holds no pictures: the samples have no reference")
+    if not (source / "ref").is_dir():
+        note(f"{source} has no folder ref: the samples have no reference")
         return [(path, []) for path in inputs]
     by_name = {path.stem: path for path in inputs}
     chosen: dict[str, list[tuple[Path, int | None]]] = {name: [] for name in by_name}
@@ -235,6 +257,6 @@ def _make_record(line: Line, stored: dict[Path, StoredImage], how: str) -> Recor
         refs=tuple(StoredReference(**stored[ref].model_dump(), level=level) for ref, level in line.refs),
         group=line.group or "all",
         source=line.source or f"{head.parent.name}/{head.name}, as given",
-        licence=line.licence or "as given by the owner",
+        licence=line.licence or LICENCE,
         made=f"the unchanged file {head.name}, {size}, {how}" + ("" if line.hr else ", LR only"),
     )

@@ -32,6 +32,8 @@ CITATION = (
 )
 EXPECTED_MANIFEST = "8688bdb70aafb99147d0ed4bb71c7936e10206d6e8cb025ef03a6f5cac098d54"
 """SHA-256 of the manifest that the tested versions of Pillow and NumPy give."""
+TESTED_SKIMAGE = "0.26.0"
+"""A scikit-image whose photographs are the ones below."""
 
 CARD = DatasetCard(
     name=NAME,
@@ -52,8 +54,8 @@ Made offline from the photographs inside scikit-image's wheel, in three groups o
 | `unrelated` | crop of a photograph | another photograph | what a useless reference costs |
 
 In `upper-bound` the answer is in the reference: it is never a realistic score.
-Every manifest line says how its sample was made. Twenty-one small crops are for trying things out; no conclusion about a
-method should rest on them.""",
+Every manifest line says how its sample was made. Twenty-one small crops are for trying things out; no conclusion
+about a method should rest on them.""",
 )
 CARDS = {CARD.name: CARD}
 
@@ -187,7 +189,7 @@ def _read_photographs() -> dict[str, bytes]:
     # Located without importing scikit-image, which would cost a second and is not needed.
     spec = importlib.util.find_spec("skimage")
     if spec is None or not spec.submodule_search_locations:
-        raise IntegrityError("scikit-image is not installed", "pip install scikit-image")
+        raise IntegrityError("scikit-image is not installed", f"pip install scikit-image=={TESTED_SKIMAGE}")
     folder = Path(spec.submodule_search_locations[0]) / "data"
     files = {}
     for name, photograph in PHOTOGRAPHS.items():
@@ -196,7 +198,8 @@ def _read_photographs() -> dict[str, bytes]:
         if sha256_bytes(data) != photograph.sha256:
             state = "differs from" if data else "is missing in"
             raise IntegrityError(
-                f"{path}: this photograph {state} the known scikit-image", "pip install --force-reinstall scikit-image"
+                f"{path}: this photograph {state} the known scikit-image",
+                f"pip install --force-reinstall scikit-image=={TESTED_SKIMAGE}",
             )
         files[name] = data
     return files

@@ -10,6 +10,7 @@ from refsr_bench.store import Dataset, add_file, atomic_write_json, building, re
 
 SCALE = 4
 KERNEL = "pil.bicubic"
+MARKER = "export.json"
 
 
 def export_lr(dataset: Dataset, target: Path, *, progress: Callable[[int, int], None]) -> int:
@@ -19,7 +20,7 @@ def export_lr(dataset: Dataset, target: Path, *, progress: Callable[[int, int], 
     size first, its LR differs in the last row or column. ``export.json`` says from which dataset and how.
     """
     records = [record for record in dataset.records if record.hr is not None]
-    with building(target) as root:
+    with building(target, marker=MARKER) as root:
         for done, record in enumerate(records, 1):
             assert record.hr is not None
             hr = crop_to_multiple(read_stored_image(dataset.root, record.hr), SCALE)
@@ -27,5 +28,5 @@ def export_lr(dataset: Dataset, target: Path, *, progress: Callable[[int, int], 
             add_file(root, f"{record.name}.png", encode_png(resize_bicubic(hr, height, width)))
             progress(done, len(records))
         choices = {"dataset": dataset.info.id, "scale": SCALE, "lr": KERNEL, "mod": "crop4", "pad": "none"}
-        atomic_write_json(root / "export.json", choices)
+        atomic_write_json(root / MARKER, choices)
     return len(records)

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from refsr_bench.errors import ImageError, IntegrityError, RefsrError
 from refsr_bench.images import decode_image, encode_png, read_bytes
 from refsr_bench.protocols.inputs import finish_output, prepare_hr, prepare_inputs
-from refsr_bench.protocols.spec import EvalProtocol, Metric, select_references, signature_of
+from refsr_bench.protocols.references import arrange_references, references_of
+from refsr_bench.protocols.spec import EvalProtocol, Metric, signature_of
 from refsr_bench.schema import Image, ModelCard, Record, Row
 from refsr_bench.store import Dataset, atomic_write_bytes, load_sample, read_stored_image, to_json_line
 
@@ -51,11 +52,6 @@ class Attempt(NamedTuple):
     reason: str | None
 
 
-def references_of(record: Record, rule: str) -> tuple[int, ...]:
-    """Positions of the references that a rule picks from a record."""
-    return select_references(rule, [ref.level for ref in record.refs])
-
-
 def restore_all(
     model: Restorer,
     dataset: Dataset,
@@ -64,8 +60,12 @@ def restore_all(
     refs_rule: str,
     run_dir: Path,
     on_item: Callable[[Attempt | None], None],
+    *,
+    lr: str = "protocol",
 ) -> None:
     """First pass: write ``sr/<name>.png`` for every record that has none yet.
+
+    ``lr`` is "protocol", or "shipped.KERNEL" to give the model the LR pictures that the dataset ships.
 
     A picture that exists is complete (it was published with one rename) and is kept. A sample that fails is a journal
     line with its reason and the run goes on; a later call tries it again. ``on_item`` is called once a record, with
@@ -80,7 +80,7 @@ def restore_all(
             continue
         started = time.perf_counter()
         try:
-            data = encode_png(_restore_one(model, dataset, record, protocol, refs_rule))
+            data = encode_png(_restore_one(model, dataset, record, protocol, refs_rule, lr))
         except Exception as error:  # any fault of one sample is that sample's row; Ctrl-C and SIGTERM pass through
             attempt = Attempt(record.name, None, _reason(error))
         else:
@@ -90,14 +90,26 @@ def restore_all(
         on_item(attempt)
 
 
-def _restore_one(model: Restorer, dataset: Dataset, record: Record, protocol: EvalProtocol, refs_rule: str) -> Image:
+def _restore_one(
+    model: Restorer, dataset: Dataset, record: Record, protocol: EvalProtocol, refs_rule: str, lr: str
+) -> Image:
     if record.hr is None:
         raise ImageError("the sample has no HR picture to make an LR picture from")
-    sample = load_sample(dataset, record, references_of(record, refs_rule))
+    sample = load_sample(dataset, record, references_of(record, refs_rule, dataset.info.name))
     assert sample.hr is not None
-    if model.card.uses_reference and not sample.refs:
+    hr, shipped = sample.hr, None if lr == "protocol" else sample.lr
+    if lr != "protocol" and shipped is None:
+        raise ImageError("the dataset ships no LR picture of this sample")
+
+    def make_lr() -> Image:
+        if shipped is not None:
+            return shipped
+        return prepare_inputs(hr, [], protocol).lr
+
+    refs = arrange_references(refs_rule, sample.refs, make_lr)
+    if model.card.uses_reference and not refs:
         raise RefsrError("the model needs a reference and this sample has none")
-    inputs = prepare_inputs(sample.hr, sample.refs, protocol)
+    inputs = prepare_inputs(hr, refs, protocol, shipped_lr=shipped)
     return finish_output(model.restore(inputs.lr, inputs.refs), inputs, protocol)
 
 
@@ -140,6 +152,9 @@ def score_all(
     metrics: Sequence[Metric],
     sr_path: Callable[[str], Path],
     reasons: dict[str, str],
+    *,
+    lr: str = "protocol",
+    subset: str | None = None,
 ) -> Iterator[Row]:
     """Second pass: rows of every record and metric, from the pictures at ``sr_path(name)`` alone.
 
@@ -156,7 +171,7 @@ def score_all(
         except RefsrError as error:
             fault = _reason(error)
         try:
-            refs = tuple(record.refs[i].path for i in references_of(record, refs_rule))
+            refs = tuple(record.refs[i].path for i in references_of(record, refs_rule, dataset.info.name))
         except RefsrError:
             refs = ()
         for metric in metrics:
@@ -173,7 +188,13 @@ def score_all(
                 value=value,
                 signature=str(
                     signature_of(
-                        metric, protocol, dataset_id=dataset.info.id, samples=len(records), refs_rule=refs_rule
+                        metric,
+                        protocol,
+                        dataset_id=dataset.info.id,
+                        samples=len(records),
+                        refs_rule=refs_rule,
+                        lr=lr,
+                        subset=subset,
                     )
                 ),
                 status=status,

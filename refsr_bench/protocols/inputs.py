@@ -30,19 +30,34 @@ def prepare_hr(hr: Image, protocol: EvalProtocol) -> Image:
     return cropped
 
 
-def prepare_inputs(hr: Image, refs: Sequence[Image], protocol: EvalProtocol) -> Inputs:
+def prepare_inputs(
+    hr: Image, refs: Sequence[Image], protocol: EvalProtocol, *, shipped_lr: Image | None = None
+) -> Inputs:
     """Make the LR picture and the references from uint8 RGB HR and references of any sizes.
 
     Both are cropped to multiples of 4 at the bottom and right, zero-padded there to their common largest size, and
     the LR picture is made from the *padded* HR, so the last LR row beside the padding is darkened: released
-    behaviour, kept (paper's test code; ``docs/protocols.md``).
+    behaviour, kept (paper's test code; ``docs/protocols.md``). ``shipped_lr`` is used in the place of that LR picture,
+    zero-padded alike; it must be a quarter of the cropped HR in each direction.
     """
     hr = prepare_hr(hr, protocol)
     refs = [prepare_hr(ref, protocol) for ref in refs]
     height, width = (max(image.shape[axis] for image in (hr, *refs)) for axis in (0, 1))
-    padded = pad_zero(hr, height, width)
-    lr = resize_bicubic(padded, height // protocol.scale, width // protocol.scale)
+    if shipped_lr is None:
+        lr = resize_bicubic(pad_zero(hr, height, width), height // protocol.scale, width // protocol.scale)
+    else:
+        lr = pad_zero(require_quarter(shipped_lr, hr, protocol), height // protocol.scale, width // protocol.scale)
     return Inputs(hr, lr, tuple(pad_zero(ref, height, width) for ref in refs))
+
+
+def require_quarter(lr: Image, hr: Image, protocol: EvalProtocol) -> Image:
+    """The LR picture if it fits the cropped HR picture exactly, else `ImageError`."""
+    if (lr.shape[0] * protocol.scale, lr.shape[1] * protocol.scale) != hr.shape[:2]:
+        raise ImageError(
+            f"the shipped LR is {lr.shape[1]}x{lr.shape[0]} px, which is no quarter of the HR, "
+            f"{hr.shape[1]}x{hr.shape[0]} px"
+        )
+    return lr
 
 
 def finish_output(sr: NDArray[np.float32], inputs: Inputs, protocol: EvalProtocol) -> Image:

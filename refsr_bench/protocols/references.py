@@ -42,7 +42,7 @@ _MEANINGS = {
     "none": "no reference is used",
     "all": "all references of a sample are given separately, in order",
     "stitched-ttsr": "the first five references, each at the top left of a black 500x500 square, stacked into one",
-    "stitched-masa": "the first five references, each centred in a 512x512 square that repeats its edges, stacked into one",
+    "stitched-masa": "the first five references, each centred in a 512x512 square of repeated edges, stacked into one",
     "lr-native": "the LR picture itself, at its own size, is the reference",
     "lr-up": "the LR picture itself, enlarged to HR size by Pillow's bicubic, is the reference",
 }

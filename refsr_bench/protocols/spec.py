@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from refsr_bench.errors import UsageError, did_you_mean
+from refsr_bench.protocols.references import explain_rule
 from refsr_bench.schema import Frozen, Image
 from refsr_bench.signature import Signature, make_signature
 
@@ -65,8 +66,19 @@ class Metric(NamedTuple):
     """Value that stands for infinity (identical pictures)."""
 
 
-def signature_of(metric: Metric, protocol: EvalProtocol, *, dataset_id: str, samples: int, refs_rule: str) -> Signature:
-    """Signature of one metric's numbers under a protocol on ``samples`` samples of a dataset.
+def signature_of(
+    metric: Metric,
+    protocol: EvalProtocol,
+    *,
+    dataset_id: str,
+    samples: int,
+    refs_rule: str,
+    lr: str = "protocol",
+    subset: str | None = None,
+) -> Signature:
+    """Signature of one metric's numbers under a protocol on ``samples`` samples of a dataset (or of its ``subset``).
+
+    ``lr`` is "protocol", or "shipped.KERNEL" for LR pictures that the dataset ships.
 
     ``metric.keys`` names its channel (``ch``; "luma" stands for the protocol's plane), window, and definition version.
     """
@@ -77,10 +89,11 @@ def signature_of(metric: Metric, protocol: EvalProtocol, *, dataset_id: str, sam
         metric.name,
         {
             "data": dataset_id,
+            **({"sub": subset} if subset is not None else {}),
             "n": str(samples),
             "ref": refs_rule,
             "x": str(protocol.scale),
-            "lr": protocol.downsample,
+            "lr": protocol.downsample if lr == "protocol" else lr,
             "mod": protocol.mod,
             "pad": protocol.pad,
             "q": protocol.quantise,
@@ -92,8 +105,7 @@ def signature_of(metric: Metric, protocol: EvalProtocol, *, dataset_id: str, sam
 
 
 _EXACT_MEANINGS = {
-    ("ref", "first"): "the first reference of every sample is used",
-    ("ref", "none"): "no reference is used",
+    ("sub", "texture"): "only the quarter of the samples with the highest HR gradient energy",
     ("lr", "pil.bicubic"): "the LR image is Pillow's antialiased bicubic reduction of the padded 8-bit HR image",
     ("mod", "crop4"): "input and reference are cropped at the bottom and right to multiples of 4",
     ("pad", "zero2ref"): "input and reference are zero-padded at the bottom and right to their common largest size",
@@ -105,9 +117,9 @@ _EXACT_MEANINGS = {
 }
 
 
-def _level(value: str) -> str | None:
-    level = value.removeprefix("level")
-    return f"the reference of similarity level {level} is used (1 is the most similar)" if level.isdigit() else None
+def _lr(value: str) -> str | None:
+    kernel = value.removeprefix("shipped.")
+    return f"the LR image is the one the dataset ships, made by {kernel}" if kernel != value and kernel else None
 
 
 def _number(text: str) -> Callable[[str], str | None]:
@@ -115,14 +127,16 @@ def _number(text: str) -> Callable[[str], str | None]:
 
 
 def _data(value: str) -> str | None:
-    name, _, digits = value.rpartition("@")
-    return f"dataset {name}, whose manifest's SHA-256 begins {digits}" if name else None
+    name, _, digits = value.removesuffix("+modified").rpartition("@")
+    changed = ", with files changed after it was built" if value.endswith("+modified") else ""
+    return f"dataset {name}, whose manifest's SHA-256 begins {digits}{changed}" if name else None
 
 
 _PATTERN_MEANINGS: dict[str, Callable[[str], str | None]] = {
     "data": _data,
     "n": _number("the first {} samples of the dataset"),
-    "ref": _level,
+    "ref": explain_rule,
+    "lr": _lr,
     "x": _number("magnification {}"),
     "crop": _number("{} px are cut from all four sides before scoring"),
     "inf": lambda value: (
@@ -152,27 +166,3 @@ def explain_signature(signature: Signature, metric_titles: dict[str, str]) -> li
             raise UsageError(f"{value!r} is not a value of the signature key {key!r}", did_you_mean(value, known))
         parts.append((f"{key}:{value}", meaning))
     return parts
-
-
-REFERENCE_RULES = ("first", "none", "level1", "level2", "level3", "level4", "level5")
-
-
-def select_references(rule: str, levels: list[int | None]) -> tuple[int, ...]:
-    """Positions of the references a rule picks from a sample's ordered list; ``levels`` are their similarity levels.
-
-    ``first`` picks the first one if there is any, ``none`` none, ``levelK`` the one of level K. `UsageError` if the
-    rule is unknown or its level is missing.
-
-    >>> select_references("level2", [1, 2, 3])
-    (1,)
-    """
-    if rule not in REFERENCE_RULES:
-        raise UsageError(f"there is no reference rule called {rule!r}", did_you_mean(rule, REFERENCE_RULES))
-    if rule == "none":
-        return ()
-    if rule == "first":
-        return (0,) if levels else ()
-    level = int(rule.removeprefix("level"))
-    if level not in levels:
-        raise UsageError(f"the sample has no reference of level {level}")
-    return (levels.index(level),)

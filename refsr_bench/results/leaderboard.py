@@ -155,4 +155,4 @@ def _line_markdown(line: Line, columns: Sequence[str], with_run: bool) -> list[s
 
 def _escape(text: str) -> str:
     printable = "".join(c if c.isprintable() else "?" for c in text)
-    return "".join("\\" + c if c in r"\|`*_<>[]#" else c for c in printable)
+    return "".join("\\" + c if c in r"\|`*<>[]#" else c for c in printable)

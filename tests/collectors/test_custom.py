@@ -91,14 +91,58 @@ def scene_of(*pictures: tuple[str, int, int, int]):  # type: ignore[no-untyped-d
         (scene_of(("input/a.png", 1, 40, 40), ("ref/a.png", 1, 40, 40)), IntegrityError, "the answer would be"),
         (scene_of(("ref/a.png", 1, 40, 40)), UsageError, "0 picture"),
         (scene_of(("input/x.txt", 1, 40, 40)), UsageError, "no pictures found"),
+        (scene_of(("input/a.png", 1, 40, 40), ("ref/deeper/a.png", 2, 40, 40)), IntegrityError, "without a reference"),
+        (scene_of(("input/001.png", 1, 40, 40), ("ref/001_REF.png", 2, 40, 40)), IntegrityError, r"001_REF\.png"),
     ],
-    ids=range(9),
+    ids=range(11),
 )
 def test_what_stops_the_build(tmp_path: Path, make, error: type[RefsrError], message: str) -> None:  # type: ignore[no-untyped-def]
     make(tmp_path / "in")
     with pytest.raises(error, match=message):
         build(tmp_path / "in", tmp_path / "set")
     assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize("name", ["a:b", "a|b", "a\\b"])
+def test_names_that_cannot_name_results_are_refused(tmp_path: Path, name: str) -> None:
+    scene_of(("c.png", 1, 40, 40), (f"{name}.png", 2, 40, 40))(tmp_path / "in")
+    with pytest.raises(UsageError, match="rename it"):
+        build(tmp_path / "in", tmp_path / "set")
+    scene_of(("c.png", 1, 40, 40), ("d.png", 2, 40, 40))(tmp_path / "good")
+    with pytest.raises(UsageError, match="cannot name"):
+        build(tmp_path / "good", tmp_path / name)
+
+
+def test_the_photographs_are_never_replaced(tmp_path: Path) -> None:
+    scene_of(("a.png", 1, 40, 40), ("b.png", 2, 40, 40))(tmp_path / "in")
+    for target in (tmp_path / "in", tmp_path):
+        with pytest.raises(UsageError, match="holds the photographs themselves"):
+            build(tmp_path / "in", target)
+    assert sorted(path.name for path in (tmp_path / "in").iterdir()) == ["a.png", "b.png"]
+    with pytest.raises(UsageError, match="no such folder"):
+        build(tmp_path / "absent", tmp_path / "set")
+
+
+def test_what_is_passed_over_is_named(tmp_path: Path) -> None:
+    write_picture(tmp_path / "in/input/a.png", 1)
+    write_picture(tmp_path / "in/ref/a.png", 2)
+    (tmp_path / "in/input/._a.png").write_bytes(b"left by macOS")
+    (tmp_path / "in/ref/Thumbs.db").write_bytes(b"left by Windows")
+    write_picture(tmp_path / "in/stray.png", 3)
+    dataset, notes = build(tmp_path / "in", tmp_path / "set")
+    assert len(dataset.records) == 1
+    assert [note.rpartition(": ")[2] for note in notes] == ["stray.png", "._a.png", "Thumbs.db"]
+
+
+def test_a_real_scene(dev_data: Path, tmp_path: Path) -> None:
+    source = dev_data / "refsr_pairs" / "sacre_coeur"
+    dataset, notes = build(source, tmp_path / "sacre_coeur")
+    originals = {path.name: path.read_bytes() for path in source.glob("*.jpg")}
+    assert {path.name: path.read_bytes() for path in (dataset.root / "images").iterdir()} == originals
+    assert [len(record.refs) for record in dataset.records] == [9] * 10
+    assert all(record.hr not in record.refs for record in dataset.records)
+    assert verify_dataset(dataset) == []
+    assert "README.md" in notes[0]
 
 
 def test_a_bad_picture_is_named_by_its_own_path(tmp_path: Path) -> None:
