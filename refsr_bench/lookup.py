@@ -21,11 +21,29 @@ class Entry(NamedTuple):
 
     target: str
     summary: str
+    options: tuple[tuple[str, str], ...] = ()
+    """Options that this name stands for, where it is an alias of another one with them."""
 
 
 BUILT_IN: dict[Kind, dict[str, Entry]] = {
     "datasets": {
         "demo": Entry("refsr_bench.collectors.demo:build", "21 real pairs from scikit-image's photographs; offline"),
+        "transformed": Entry(
+            "refsr_bench.collectors.transformed:build", "rotated and scaled references of a built set (--of, --kind)"
+        ),
+        "cufed5-rotation": Entry(
+            "refsr_bench.collectors.transformed:build",
+            "alias of transformed --of cufed5 --kind rotation",
+            (("of", "cufed5"), ("kind", "rotation")),
+        ),
+        "cufed5-scale": Entry(
+            "refsr_bench.collectors.transformed:build",
+            "alias of transformed --of cufed5 --kind scale",
+            (("of", "cufed5"), ("kind", "scale")),
+        ),
+        "pairs": Entry(
+            "refsr_bench.collectors.pairs:build", "pictures with known correspondences: homographies or disparity"
+        ),
         "custom": Entry("refsr_bench.collectors.custom:build", "your own photographs: one scene, or input/ref folders"),
     },
     "models": {
@@ -33,11 +51,39 @@ BUILT_IN: dict[Kind, dict[str, Entry]] = {
         "c2matching": Entry("refsr_bench.models.c2matching:build", "C2-Matching trained with L1 ('-rec'), CVPR 2021"),
         "c2matching-gan": Entry("refsr_bench.models.c2matching:build_gan", "C2-Matching with its GAN loss, CVPR 2021"),
     },
-    "matchers": {},
+    "matchers": {
+        "c2-student": Entry(
+            "refsr_bench.models.matchers.learned:build_student", "C2-Matching's contrastive network, as it is used"
+        ),
+        "c2-teacher": Entry(
+            "refsr_bench.models.matchers.learned:build_teacher", "its teacher, which is shown the HR picture"
+        ),
+        "vgg19": Entry("refsr_bench.models.matchers.learned:build_vgg19", "fixed VGG-19 features, as SRNTT matches"),
+        "sift": Entry(
+            "refsr_bench.models.matchers.sift:build", "SIFT key points (OpenCV), made dense by a stated rule"
+        ),
+        "identity": Entry("refsr_bench.models.matchers.floors:build_identity", "no motion at all"),
+        "random": Entry("refsr_bench.models.matchers.floors:build_random", "any patch of the reference, all alike"),
+        "oracle": Entry("refsr_bench.models.matchers.floors:build_oracle", "the best cell there is: knows the truth"),
+    },
     "metrics": {
         "psnr_y": Entry("refsr_bench.protocols.fidelity:PSNR_Y", "peak signal-to-noise ratio of the luma plane, dB"),
         "ssim_y": Entry("refsr_bench.protocols.fidelity:SSIM_Y", "structural similarity of the luma plane"),
         "psnr_rgb": Entry("refsr_bench.protocols.fidelity:PSNR_RGB", "peak signal-to-noise ratio of RGB, dB"),
+        "ssim_rgb": Entry("refsr_bench.protocols.fidelity:SSIM_RGB", "structural similarity, mean of the channels"),
+        "psnr_y_visible": Entry(
+            "refsr_bench.protocols.fidelity:PSNR_Y_VISIBLE", "psnr_y over the pixels that the reference shows too, dB"
+        ),
+        "aee": Entry("refsr_bench.protocols.correspondence:AEE", "average end-to-point error of the matches, HR px"),
+        "aee_median": Entry("refsr_bench.protocols.correspondence:AEE_MEDIAN", "their median error, HR px"),
+        "pck@4": Entry("refsr_bench.protocols.correspondence:PCK_4", "share of matches at most 4 HR px off"),
+        "pck@8": Entry("refsr_bench.protocols.correspondence:PCK_8", "share of matches at most 8 HR px off"),
+        "valid_fraction": Entry(
+            "refsr_bench.protocols.correspondence:VALID_FRACTION", "share of nodes whose true point counts"
+        ),
+        "aee_4i": Entry(
+            "refsr_bench.protocols.correspondence:AEE_4I", "aee in the released training code's convention, HR px"
+        ),
     },
     "providers": {},
 }

@@ -15,7 +15,7 @@ from typing import NoReturn
 import click
 
 from refsr_bench import __version__
-from refsr_bench.cli import catalogue, datasets, evaluation, weights
+from refsr_bench.cli import catalogue, datasets, evaluation, leaderboard, weights
 from refsr_bench.errors import RefsrError
 
 _EPILOG = (
@@ -79,7 +79,7 @@ for command in (
     datasets.verify,
     evaluation.eval_command,
     evaluation.score,
-    evaluation.leaderboard,
+    leaderboard.leaderboard,
     weights.weights,
 ):
     cli.add_command(command)

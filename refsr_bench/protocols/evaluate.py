@@ -16,17 +16,19 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refsr_bench.errors import ImageError, IntegrityError, RefsrError
 from refsr_bench.images import decode_image, encode_png, read_bytes
-from refsr_bench.protocols.inputs import finish_output, prepare_hr, prepare_inputs
-from refsr_bench.protocols.spec import EvalProtocol, Metric, select_references, signature_of
+from refsr_bench.protocols.inputs import Inputs, finish_output, prepare_hr, prepare_inputs
+from refsr_bench.protocols.spec import EvalProtocol, Metric, applies, select_references, signature_of
 from refsr_bench.schema import Image, ModelCard, Record, Row
 from refsr_bench.store import Dataset, atomic_write_bytes, load_sample, read_stored_image, to_json_line
+
+Status = Literal["ok", "capped", "failed"]
 
 ROWS_NAME = "rows.jsonl"
 RUN_NAME = "run.json"
@@ -82,33 +84,40 @@ def restore_all(
         try:
             data = encode_png(_restore_one(model, dataset, record, protocol, refs_rule))
         except Exception as error:  # any fault of one sample is that sample's row; Ctrl-C and SIGTERM pass through
-            attempt = Attempt(record.name, None, _reason(error))
+            attempt = Attempt(record.name, None, reason_of(error))
         else:
             atomic_write_bytes(target, data)
             attempt = Attempt(record.name, round(time.perf_counter() - started, 4), None)
-        _append_line(run_dir / JOURNAL_NAME, attempt._asdict())
+        append_line(run_dir / JOURNAL_NAME, attempt._asdict())
         on_item(attempt)
 
 
-def _restore_one(model: Restorer, dataset: Dataset, record: Record, protocol: EvalProtocol, refs_rule: str) -> Image:
+def load_inputs(dataset: Dataset, record: Record, protocol: EvalProtocol, refs_rule: str) -> Inputs:
+    """Read a sample and make of it what a protocol lets a model see."""
     if record.hr is None:
         raise ImageError("the sample has no HR picture to make an LR picture from")
     sample = load_sample(dataset, record, references_of(record, refs_rule))
     assert sample.hr is not None
-    if model.card.uses_reference and not sample.refs:
+    return prepare_inputs(sample.hr, sample.refs, protocol)
+
+
+def _restore_one(model: Restorer, dataset: Dataset, record: Record, protocol: EvalProtocol, refs_rule: str) -> Image:
+    inputs = load_inputs(dataset, record, protocol, refs_rule)
+    if model.card.uses_reference and not inputs.refs:
         raise RefsrError("the model needs a reference and this sample has none")
-    inputs = prepare_inputs(sample.hr, sample.refs, protocol)
     return finish_output(model.restore(inputs.lr, inputs.refs), inputs, protocol)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """One line that says why an item failed."""
     if isinstance(error, RefsrError):
         return str(error).replace("\n  ", "; ")
     first_line = (str(error).splitlines() or [""])[0]
     return f"{type(error).__name__}: {first_line}"
 
 
-def _append_line(path: Path, value: dict[str, Any]) -> None:
+def append_line(path: Path, value: dict[str, Any]) -> None:
+    """Add one JSON line to a journal, whole and at once; an unfinished last line stays alone."""
     line = json.dumps(value, ensure_ascii=False) + "\n"
     if path.is_file() and not path.read_bytes().endswith(b"\n") and path.stat().st_size:
         line = "\n" + line  # the last writer was killed in the middle of its line
@@ -118,9 +127,9 @@ def _append_line(path: Path, value: dict[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def read_journal(run_dir: Path) -> dict[str, Attempt]:
+def read_journal(run_dir: Path, name: str = JOURNAL_NAME) -> dict[str, Attempt]:
     """The last attempt of every sample; a line that a killed run left broken is passed over."""
-    path = run_dir / JOURNAL_NAME
+    path = run_dir / name
     attempts = {}
     for line in path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else []:
         try:
@@ -151,18 +160,18 @@ def score_all(
             if record.hr is None:
                 raise ImageError("the sample has no HR picture to score against")
             hr = prepare_hr(read_stored_image(dataset.root, record.hr), protocol)
-            sr, note = _read_sr(sr_path(record.name), reasons.get(record.name))
+            sr, note = read_sr(sr_path(record.name), reasons.get(record.name))
             fault = None
         except RefsrError as error:
-            fault = _reason(error)
+            fault = reason_of(error)
         try:
             refs = tuple(record.refs[i].path for i in references_of(record, refs_rule))
         except RefsrError:
             refs = ()
-        for metric in metrics:
+        for metric in (metric for metric in metrics if applies(metric, protocol)):
             value, status, reason = None, "failed", fault
             if fault is None:
-                value, status, reason = _score_one(metric, hr, sr, protocol.crop_px)
+                value, status, reason = _score_one(metric, hr, sr, protocol)
             yield Row(
                 model=model_name,
                 dataset=dataset.info.id,
@@ -181,24 +190,31 @@ def score_all(
             )
 
 
-def _read_sr(path: Path, known_reason: str | None) -> tuple[Image, str | None]:
+def read_sr(path: Path, known_reason: str | None) -> tuple[Image, str | None]:
+    """Read a restored picture, and what had to be converted; `IntegrityError` says why there is none."""
     if not path.is_file():
         raise IntegrityError(known_reason or f"there is no restored picture {path.name}")
     decoded = decode_image(read_bytes(path), path.name)
     return decoded.pixels, "; ".join(decoded.conversions) or None
 
 
-def _score_one(metric: Metric, hr: Image, sr: Image, crop_px: int) -> tuple[float | None, Any, str | None]:
+def _score_one(metric: Metric, hr: Image, sr: Image, protocol: EvalProtocol) -> tuple[float | None, Status, str | None]:
+    plane = {"luma": protocol.luma} if metric.keys.get("ch") == "luma" else {}
     try:
-        value = metric.compute(hr, sr, crop_px)
+        value = metric.compute(hr, sr, protocol.crop_px, **plane)
     except RefsrError as error:
-        return None, "failed", _reason(error)
+        return None, "failed", reason_of(error)
+    return judge(metric.name, value, metric.cap)
+
+
+def judge(name: str, value: float, cap: float | None) -> tuple[float | None, Status, str | None]:
+    """Value, status and reason of a row: infinity becomes the cap, what is not a number becomes a failure."""
     if math.isnan(value):
-        return None, "failed", f"{metric.name} is not a number"
+        return None, "failed", f"{name} is not a number"
     if math.isinf(value):
-        if metric.cap is None or value < 0:
-            return None, "failed", f"{metric.name} is infinite"
-        return metric.cap, "capped", "the pictures are identical"
+        if cap is None or value < 0:
+            return None, "failed", f"{name} is infinite"
+        return cap, "capped", "the pictures are identical"
     return value, "ok", None
 
 

@@ -6,14 +6,20 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from refsr_bench.errors import SignatureMismatch
 from refsr_bench.results.rows import Run
-from refsr_bench.schema import Row
+from refsr_bench.schema import Row, TransformGroup
 from refsr_bench.signature import parse_signature
 
-METRIC_KEYS = frozenset({"ch", "win", "inf", "def"})
+METRIC_KEYS = frozenset({"ch", "win", "inf", "def", "mask", "gt", "px", "stride", "centre", "in"})
 """Signature keys that belong to one metric; runs that agree on all others share a table."""
 
+DIGITS = {"ssim_y": 4, "ssim_rgb": 4, "pck@4": 3, "pck@8": 3, "valid_fraction": 3}
+"""Decimals a metric is printed with; two if it is not named."""
+
 ALL = "all"
+
+Ruler = tuple[tuple[str, str], ...]
 
 
 class Cell(NamedTuple):
@@ -48,22 +54,47 @@ class Table(NamedTuple):
     lines: tuple[Line, ...]
 
 
-def make_tables(runs: Sequence[Run]) -> list[Table]:
-    """Arrange runs into tables. Rows with different signatures are never in one column."""
-    grouped: dict[tuple[Any, ...], list[tuple[Run, list[Row]]]] = {}
+def make_tables(runs: Sequence[Run], lower_is_better: frozenset[str] = frozenset()) -> list[Table]:
+    """Arrange runs into tables. Rows with different signatures are never in one column.
+
+    A run's correspondences stand in the table of its pictures: their ruler says less, and nothing else.
+    """
+    grouped: dict[tuple[str, Ruler], list[tuple[Run, list[Row]]]] = {}
     for run in runs:
-        shared: dict[tuple[Any, ...], list[Row]] = {}
+        shared: dict[tuple[str, Ruler], list[Row]] = {}
         for row in run.rows:
             ruler = parse_signature(row.signature).without(METRIC_KEYS)
-            shared.setdefault((row.dataset, ruler), []).append(row)
-        for key, rows in shared.items():
-            grouped.setdefault(key, []).append((run, rows))
+            shared.setdefault((row.dataset, tuple(sorted(ruler))), []).append(row)
+        for (dataset, ruler), rows in shared.items():
+            wider = [r for d, r in shared if d == dataset and set(ruler) < set(r)]
+            grouped.setdefault((dataset, max(wider, key=len, default=ruler)), []).append((run, rows))
     tables = []
     for (dataset, _), members in sorted(grouped.items(), key=lambda item: str(item[0])):
         columns = tuple(dict.fromkeys(row.signature for _, rows in members for row in rows))
-        lines = [line for run, rows in members for line in _lines(run, rows, columns)]
-        tables.append(Table(dataset, columns, tuple(_rank(lines, columns))))
+        whole = {run.folder: run for run, _ in members}
+        rows_of = {folder: [row for run, rows in members if run.folder == folder for row in rows] for folder in whole}
+        lines = [line for folder, run in whole.items() for line in _lines(run, rows_of[folder], columns)]
+        tables.append(Table(dataset, columns, tuple(_rank(lines, columns, lower_is_better))))
     return tables
+
+
+def require_one_ranking(tables: Sequence[Table]) -> None:
+    """`SignatureMismatch`, naming the choices that differ, unless all runs share one table and one ruler a metric."""
+    if not tables:
+        return
+    seen: dict[str, set[str]] = {}
+    for column in dict.fromkeys(column for table in tables for column in table.columns):
+        signature = parse_signature(column)
+        for key, value in signature.fields:
+            # A key of one metric alone is compared with that metric's other columns only.
+            name = f"{signature.metric} {key}" if key in METRIC_KEYS else key
+            seen.setdefault(name, set()).add(value)
+    different = [f"{key}: {', '.join(sorted(values))}" for key, values in seen.items() if len(values) > 1]
+    if different:
+        raise SignatureMismatch(
+            "these runs were measured differently and cannot be ranked together:\n  " + "\n  ".join(different),
+            "score them again under one protocol, or leave out --one-table",
+        )
 
 
 def _lines(run: Run, rows: Sequence[Row], columns: Sequence[str]) -> list[Line]:
@@ -84,14 +115,15 @@ def _cell(rows: Sequence[Row]) -> Cell:
     return Cell(mean, len(values), len(rows), sum(row.status == "capped" for row in rows))
 
 
-def _rank(lines: Sequence[Line], columns: Sequence[str]) -> list[Line]:
+def _rank(lines: Sequence[Line], columns: Sequence[str], lower_is_better: frozenset[str]) -> list[Line]:
     """Best first by the first column's overall mean; runs with failed samples come last, unranked."""
+    sign = 1 if parse_signature(columns[0]).metric in lower_is_better else -1
     overall = {(line.run, line.model): line for line in lines if line.group == ALL}
 
     def key(line: Line) -> tuple[bool, float]:
         total = overall[line.run, line.model]
         mean = total.cells[columns[0]].mean
-        return (not total.complete, math.inf if mean is None else -mean)
+        return (not total.complete, math.inf if mean is None else sign * mean)
 
     return sorted(lines, key=key)
 
@@ -136,6 +168,8 @@ def _table_markdown(table: Table) -> str:
     if not all(line.complete for line in table.lines):
         text.append("\\* some samples failed: the mean covers only the scored ones and is not ranked.  ")
     capped = max((cell.capped for line in table.lines for cell in line.cells.values()), default=0)
+    if any(TransformGroup.parse(line.group) for line in table.lines):
+        text.append("The references are made from the HR pictures themselves: upper bounds, not realistic scores.  ")
     if capped:
         text.append(f"Identical pictures occur (up to {capped} in a cell) and count as their signature's cap.  ")
     return "\n".join(text) + "\n"
@@ -143,12 +177,12 @@ def _table_markdown(table: Table) -> str:
 
 def _line_markdown(line: Line, columns: Sequence[str], with_run: bool) -> list[str]:
     label = _escape(f"{line.model} ({line.run})" if with_run else line.model)
-    counts = {(cell.scored, cell.of) for cell in line.cells.values() if cell.of}
-    scored, of = min(counts, default=(0, 0))
+    of = max(cell.of for cell in line.cells.values())
+    scored = min((cell.scored for cell in line.cells.values() if cell.of == of), default=0)
     cells = []
     for column in columns:
         mean = line.cells[column].mean
-        digits = 4 if parse_signature(column).metric.startswith("ssim") else 2
+        digits = DIGITS.get(parse_signature(column).metric, 2)
         cells.append("-" if mean is None else f"{mean:.{digits}f}" + ("" if line.complete else "*"))
     return [label, _escape(line.group), str(of) if scored == of else f"{scored} of {of}", *cells]
 

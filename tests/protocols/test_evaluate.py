@@ -128,7 +128,7 @@ def test_identical_pictures_are_capped_and_say_so(small_dataset: Path, tmp_path:
 def test_nan_is_a_failure_not_a_number(small_dataset: Path, tmp_path: Path) -> None:
     dataset = open_dataset(small_dataset)
     shutil.copytree(small_dataset / "hr", tmp_path / "sr")
-    metric = PSNR_Y._replace(compute=lambda hr, sr, crop: float("nan"))
+    metric = PSNR_Y._replace(compute=lambda hr, sr, crop, luma: float("nan"))
     row = next(
         iter(
             score_all(
