@@ -142,6 +142,12 @@ class ModelCard(Frozen):
     """File role to hash, for every weight file this object was made from."""
     weights_licence: str = "none"
     trained_on: str = "nothing"
+    year: int | None = None
+    input_convention: str = "uint8 RGB"
+    """How the network itself is fed; the model converts."""
+    checkpoint: tuple[str, ...] = ()
+    """Names of the published weight files."""
+    checkpoint_source: str = ""
 
 
 class Row(Frozen):

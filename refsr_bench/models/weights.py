@@ -12,6 +12,7 @@ from __future__ import annotations
 import pickle
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,6 +45,22 @@ class WeightFile(Frozen):
     licence: str
     convention: str
     """How the network is fed, where files differ in that (VGG-19); else "as released"."""
+
+
+class Certificate(Frozen):
+    """The ``<role>.certificate.json`` of an imported file: what was mapped where, and what the network then computes."""
+
+    model: str
+    role: str
+    source_file: str
+    source_sha256: Sha256
+    parameters: int
+    tensors: dict[str, tuple[int, ...]]
+    """The network's keys and shapes, every one of them filled from the file."""
+    renamed: int
+    """How many of those keys the file calls otherwise."""
+    forward: dict[str, float] | None
+    """Mean, deviation and one sample of the output on a fixed picture; None for a part that cannot run by itself."""
 
 
 class Identified(NamedTuple):
@@ -96,11 +113,40 @@ def _read(path: Path) -> object:
         case ".npz":
             # Opened here because NumPy forgets to close a file that turns out to be no archive.
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
+                return _read_arrays(arrays)
         case _:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch remarks on odd pickles; the error below says it better
                 return torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Unpickles NumPy arrays and nothing else: TensorLayer saved its lists of arrays as one array of objects."""
+
+    def find_class(self, module: str, name: str) -> object:
+        homes = {"_reconstruct": "multiarray", "ndarray": "numpy", "dtype": "numpy", "encode": "_codecs"}
+        if module.split(".")[0] not in {"numpy", "_codecs"} or homes.get(name) != module.rpartition(".")[2]:
+            raise pickle.UnpicklingError(f"{module}.{name} is not part of an array")
+        return super().find_class(module, name)
+
+
+def _read_arrays(arrays: np.lib.npyio.NpzFile) -> dict[str, Tensor]:
+    """Read an ``.npz``; the elements of an array of arrays get their position as key, "0000" and on."""
+    found: dict[str, Tensor] = {}
+    if arrays.zip is None:
+        raise ValueError("the archive is closed")
+    for key in arrays.files:
+        with arrays.zip.open(f"{key}.npy") as member:
+            version = np.lib.format.read_magic(member)
+            read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            listed = read_header(member)[2].hasobject
+            items = _ArraysOnly(member, encoding="latin1").load() if listed else None
+        if items is None:
+            found[key] = torch.from_numpy(arrays[key])
+        else:
+            parts = enumerate(np.asarray(items, dtype=object).ravel())
+            found |= {f"{i:04d}": torch.from_numpy(np.array(part, np.float32)) for i, part in parts}
+    return found
 
 
 def _tensors_only(content: object, path: Path) -> dict[str, Tensor]:
@@ -175,14 +221,38 @@ def import_weights(model: str, files: Sequence[str | Path], out: Path | None = N
             raise UsageError(f"{path} and {found[identified.role][0]} are both {identified.role}", "give one of them")
         found[identified.role] = (path, identified)
     folder = (out if out is not None else store.model_dir()) / model
-    return [_store(folder, path, identified) for path, identified in found.values()]
+    stored = [_store(folder, path, identified) for path, identified in found.values()]
+    for path, identified in found.values():
+        _certify(folder, model, path, identified)
+    return stored
+
+
+def _certify(folder: Path, model: str, path: Path, identified: Identified) -> None:
+    from refsr_bench.models import recipe, zoo
+
+    original = load_checkpoint(path)
+    known = model in zoo.HOMES and recipe.find_recipe(model).roles == (identified.role,)
+    certificate = Certificate(
+        model=model,
+        role=identified.role,
+        source_file=path.name,
+        source_sha256=store.sha256_file(path),
+        parameters=sum(value.numel() for value in identified.state.values()),
+        tensors={key: tuple(value.shape) for key, value in identified.state.items()},
+        renamed=sum(key not in original for key in identified.state),
+        forward=recipe.forward_checksum(model, identified.state) if known else None,
+    )
+    target = folder / f"{identified.role}.certificate.json"
+    store.atomic_write_json(target, certificate.model_dump(mode="json"))
 
 
 def _identifier(model: str) -> Callable[[Mapping[str, Tensor], Path, str | None], Identified]:
     # Imported here because a model's module needs this one.
+    from refsr_bench.models import recipe, zoo
     from refsr_bench.models.c2matching import roles
 
-    identifiers = {"c2matching": roles.identify}
+    identifiers: dict[str, Callable[[Mapping[str, Tensor], Path, str | None], Identified]]
+    identifiers = {"c2matching": roles.identify, **{name: partial(recipe.identify, name) for name in zoo.HOMES}}
     if model not in identifiers:
         raise UsageError(f"no weights can be imported for {model!r}", did_you_mean(model, identifiers))
     return identifiers[model]

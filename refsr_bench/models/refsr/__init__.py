@@ -1,0 +1,1 @@
+"""Reference-based networks of the zoo, one file a method; cards and factories are in `refsr_bench.models.zoo`."""
