@@ -14,8 +14,8 @@ from refsr_bench.lookup import BUILT_IN, KINDS, find, list_entries
 
 PACKAGE = Path(refsr_bench.__file__).parent
 FOLDERS = ("results", "protocols", "models", "collectors")
-BASE = {"schema", "errors", "store", "images", "geometry", "lookup", "signature"}
-BASE_LIBRARIES = {"numpy", "PIL", "cv2", "pydantic", "filelock", "platformdirs", "refsr_bench"}
+BASE = {"schema", "errors", "store", "images", "geometry", "lookup", "signature", "localweb"}
+BASE_LIBRARIES = {"numpy", "PIL", "cv2", "pydantic", "filelock", "platformdirs", "flask", "werkzeug", "refsr_bench"}
 HOMES = {  # library: the only places that may import it
     "torch": ("models",),
     "safetensors": ("models",),
@@ -25,6 +25,8 @@ HOMES = {  # library: the only places that may import it
     "jinja2": ("results",),
     "requests": ("collectors",),
     "bs4": ("collectors",),
+    "protego": ("collectors",),
+    "flask": ("localweb.py", "collectors", "results"),
     "click": ("cli",),
     "tqdm": ("cli",),
 }
