@@ -77,6 +77,29 @@ def _scale_at_centre(h: Matrix, height: int, width: int) -> float:
     return math.sqrt(abs(np.linalg.det(np.stack([right - origin, down - origin]))))
 
 
+CELL_PX = 4
+"""HR pixels between the cells of a feature map (two 2x2 pools); cell (i, j) is centred on (4j + 1.5, 4i + 1.5)."""
+
+PATCH_CELLS = 3
+"""Cells a side of the patches that matchers compare."""
+
+
+def patch_centres(height: int, width: int) -> NDArray[np.float64]:
+    """Centres ``(N, 2)``, (x, y) HR px, of all 3x3-cell patches of a picture's feature map, row by row.
+
+    A matcher gives one match for each of them, and every cell-based match is one of the reference's.
+
+    >>> patch_centres(12, 20)
+    array([[ 5.5,  5.5],
+           [ 9.5,  5.5],
+           [13.5,  5.5]])
+    """
+    rows, columns = (max(0, size // CELL_PX - PATCH_CELLS + 1) for size in (height, width))
+    first = CELL_PX * (PATCH_CELLS // 2) + (CELL_PX - 1) / 2
+    x, y = np.meshgrid(first + CELL_PX * np.arange(columns), first + CELL_PX * np.arange(rows))
+    return np.stack([x, y], axis=-1).reshape(-1, 2)
+
+
 def as_matrix3(h: Matrix) -> Matrix3:
     """A 3x3 matrix as the nested tuples that a manifest stores."""
     a, b, c = (tuple(float(v) for v in row) for row in h)

@@ -19,7 +19,7 @@ import struct
 import warnings
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,8 @@ SUFFIXES = tuple(sorted({suffix for suffixes in FORMATS.values() for suffix in s
 _OPENED_AS = [name for name in FORMATS if name != "MPO"]  # Pillow opens it as a JPEG first
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 500_000_000
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, zlib.error)
 
@@ -181,13 +183,18 @@ def crop_to_multiple(image: Image, multiple: int) -> Image:
     return image[: height - height % multiple, : width - width % multiple]
 
 
+def pad_replicate(image: Image, top: int, bottom: int, left: int, right: int) -> Image:
+    """Pad by repeating the edge pixels."""
+    return np.pad(image, ((top, bottom), (left, right), (0, 0)), mode="edge")
+
+
 def pad_zero(image: Image, height: int, width: int) -> Image:
     """Pad with zeros at the bottom and right to ``height`` x ``width``; never crops."""
     padding = ((0, height - image.shape[0]), (0, width - image.shape[1]), (0, 0))
     return np.pad(image, padding) if any(after for _, after in padding) else image
 
 
-def crop_border(plane: NDArray[np.float64], border_px: int) -> NDArray[np.float64]:
+def crop_border(plane: NDArray[_Scalar], border_px: int) -> NDArray[_Scalar]:
     """Cut ``border_px`` from all four sides of ``(H, W, ...)``."""
     return plane[border_px : plane.shape[0] - border_px, border_px : plane.shape[1] - border_px]
 

@@ -38,6 +38,20 @@ BUILT_IN: dict[Kind, dict[str, Entry]] = {
         "psnr_y": Entry("refsr_bench.protocols.fidelity:PSNR_Y", "peak signal-to-noise ratio of the luma plane, dB"),
         "ssim_y": Entry("refsr_bench.protocols.fidelity:SSIM_Y", "structural similarity of the luma plane"),
         "psnr_rgb": Entry("refsr_bench.protocols.fidelity:PSNR_RGB", "peak signal-to-noise ratio of RGB, dB"),
+        "ssim_rgb": Entry("refsr_bench.protocols.fidelity:SSIM_RGB", "structural similarity, mean of the channels"),
+        "psnr_y_visible": Entry(
+            "refsr_bench.protocols.fidelity:PSNR_Y_VISIBLE", "psnr_y over the pixels that the reference shows too, dB"
+        ),
+        "aee": Entry("refsr_bench.protocols.correspondence:AEE", "average end-to-point error of the matches, HR px"),
+        "aee_median": Entry("refsr_bench.protocols.correspondence:AEE_MEDIAN", "their median error, HR px"),
+        "pck@4": Entry("refsr_bench.protocols.correspondence:PCK_4", "share of matches at most 4 HR px off"),
+        "pck@8": Entry("refsr_bench.protocols.correspondence:PCK_8", "share of matches at most 8 HR px off"),
+        "valid_fraction": Entry(
+            "refsr_bench.protocols.correspondence:VALID_FRACTION", "share of nodes whose true point counts"
+        ),
+        "aee_4i": Entry(
+            "refsr_bench.protocols.correspondence:AEE_4I", "aee in the released training code's convention, HR px"
+        ),
     },
     "providers": {},
 }

@@ -6,6 +6,7 @@ instead of being half understood.
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, NamedTuple
 
@@ -84,6 +85,34 @@ class StoredReference(StoredImage):
     valid_mask: StoredFile | None = None
 
 
+class TransformGroup(NamedTuple):
+    """A group of the transformation-controlled sets, and the name it has in manifests and rows.
+
+    ``level`` is ``small``, ``medium`` or ``large``; or None, and ``value`` is the exact angle in degrees or factor of a
+    point of the curve.
+
+    >>> TransformGroup("scale", value=1 / 1.5).name
+    'scale-at-0.667'
+    >>> TransformGroup.parse("rotation-at-30").value
+    30.0
+    """
+
+    kind: str
+    level: str | None = None
+    value: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The group as one word; values keep three decimals."""
+        return f"{self.kind}-{self.level}" if self.value is None else f"{self.kind}-at-{round(self.value, 3):g}"
+
+    @classmethod
+    def parse(cls, name: str) -> TransformGroup | None:
+        """The group that a name stands for, None if it is of another kind of set."""
+        found = re.fullmatch(r"(rotation|scale)-(?:(small|medium|large)|at-(\d+(?:\.\d+)?))", name)
+        return found and cls(found[1], found[2], None if found[3] is None else float(found[3]))
+
+
 class Record(Frozen):
     """One manifest line: a sample without its pixels."""
 
@@ -108,6 +137,18 @@ class Sample(NamedTuple):
     refs: tuple[Image, ...]
 
 
+class Matches(NamedTuple):
+    """What a matcher found: for each node of the input the point of the reference that shows the same.
+
+    ``nodes`` and ``matches`` are ``(N, 2)``, (x, y) HR px, ``score`` is ``(N,)``, higher is better. The nodes are
+    `refsr_bench.geometry.patch_centres` of the input picture.
+    """
+
+    nodes: NDArray[np.float64]
+    matches: NDArray[np.float64]
+    score: NDArray[np.float64]
+
+
 class DatasetInfo(Frozen):
     """``dataset.json``, the file that makes a folder a dataset; written last."""
 
@@ -122,6 +163,8 @@ class DatasetInfo(Frozen):
     samples: int
     groups: dict[str, int]
     manifest_sha256: Sha256
+    options: dict[str, str] = Field(default_factory=dict)
+    """What the builder was told or decided, as far as it can differ from build to build: seed, ranges, source set."""
 
     @property
     def id(self) -> str:
@@ -136,6 +179,9 @@ class ModelCard(Frozen):
     title: str
     paper: str
     uses_reference: bool
+    sees: Literal["lr", "hr", "truth"] = "lr"
+    """What a matcher is shown beside the reference: the enlarged LR picture; the HR picture, as the teacher network is
+    made to see; or, a floor and not a method, the true correspondences."""
     parameters: int | None = None
     """Learned parameters of the restoration network, as the papers count them; None where there are none."""
     weights_sha256: dict[str, Sha256] = Field(default_factory=dict)

@@ -18,7 +18,7 @@ import os
 import shutil
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -181,6 +181,7 @@ def seal(
     licence: str,
     citation: str,
     builder_version: str,
+    options: Mapping[str, str] | None = None,
 ) -> DatasetInfo:
     """Write the manifest and, last, ``dataset.json``: from here on the folder is a dataset."""
     _refuse_duplicates(record.name for record in records)
@@ -196,6 +197,7 @@ def seal(
         samples=len(records),
         groups=dict(Counter(record.group for record in records)),
         manifest_sha256=sha256_bytes(manifest),
+        options=dict(options or {}),
     )
     atomic_write_json(root / INFO_NAME, info.model_dump(mode="json"))
     return info

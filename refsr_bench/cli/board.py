@@ -18,12 +18,15 @@ FORMATS = ("md", "csv", "json", "latex")
 @click.option("--format", "style", type=click.Choice(FORMATS), default="md", show_default=True, help="What to write.")
 @click.option("--out", type=click.Path(path_type=Path), help="File to write  [default: standard output]")
 @click.option("--check", is_flag=True, help="Only check the runs against their seals; exit 4 if anything is wrong.")
+@click.option("--one-table", is_flag=True, help="Insist on one ranking; exit 7 if the runs were measured differently.")
 @json_option
-def leaderboard(runs: tuple[Path, ...], style: str, out: Path | None, check: bool, as_json: bool) -> None:
+def leaderboard(
+    runs: tuple[Path, ...], style: str, out: Path | None, check: bool, one_table: bool, as_json: bool
+) -> None:
     """Print the means of all runs in or below the folders RUNS (default: runs) as tables.
 
-    Numbers with different signatures are never in one column. --check finds edited, removed, added, repeated and
-    foreign rows, files cut short, and metric definitions that are outdated.
+    Numbers with different signatures are never in one column, and never ranked together. --check finds edited,
+    removed, added, repeated and foreign rows, files cut short, and metric definitions that are outdated.
 
     \b
     Examples:
@@ -36,11 +39,13 @@ def leaderboard(runs: tuple[Path, ...], style: str, out: Path | None, check: boo
         _check(places, as_json)
         return
     from refsr_bench.results import formats
-    from refsr_bench.results.leaderboard import make_tables
+    from refsr_bench.results.leaderboard import make_tables, require_one_ranking
     from refsr_bench.results.rows import find_runs
     from refsr_bench.store import atomic_write_bytes
 
     tables = make_tables(find_runs(places))
+    if one_table:
+        require_one_ranking(tables)
     if as_json or style == "json":
         text = json.dumps(formats.to_json(tables), indent=2, ensure_ascii=False)
     else:

@@ -1,14 +1,18 @@
-"""What the commands share: how they print, remark and show progress."""
+"""What the commands share: how they read options, print, remark and show progress."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import click
+
+from refsr_bench.errors import UsageError, did_you_mean
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 
@@ -21,6 +25,28 @@ def print_json(value: object) -> None:
 def note(text: str) -> None:
     """Remark something on standard error."""
     click.echo(f"note: {text}", err=True)
+
+
+def parse_settings(
+    name: str, factory: Any, settings: Iterable[str], fixed: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """``--set KEY=VALUE`` pairs as keyword arguments of a factory or builder; an unknown key is an error.
+
+    fixed : options that ``name`` stands for, which may not be given otherwise.
+    """
+    passed_by_us = {"source", "target", "progress", "note"}
+    known = set(inspect.signature(factory).parameters) - passed_by_us
+    options = {}
+    for setting in settings:
+        key, separator, value = setting.partition("=")
+        if not separator:
+            raise UsageError(f"--set {setting!r} is not KEY=VALUE")
+        if key not in known:
+            raise UsageError(f"{name} has no option {key!r}", did_you_mean(key, known))
+        if fixed and fixed.get(key, value) != value:
+            raise UsageError(f"{name} stands for {key}={fixed[key]}, not {key}={value}")
+        options[key] = value
+    return options
 
 
 @contextmanager

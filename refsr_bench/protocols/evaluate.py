@@ -14,19 +14,20 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refsr_bench.errors import ImageError, IntegrityError, RefsrError
 from refsr_bench.images import decode_image, encode_png, read_bytes
-from refsr_bench.protocols.inputs import finish_output, prepare_hr, prepare_inputs
-from refsr_bench.protocols.spec import EvalProtocol, Metric, select_references, signature_of
+from refsr_bench.protocols.inputs import Inputs, finish_output, prepare_hr, prepare_inputs
+from refsr_bench.protocols.spec import EvalProtocol, Metric, same_pictures, select_references, signature_of
 from refsr_bench.schema import Image, ModelCard, Record, Row
-from refsr_bench.store import Dataset, atomic_write_bytes, load_sample, read_stored_image, to_json_line
+from refsr_bench.signature import Signature
+from refsr_bench.store import Dataset, atomic_write_bytes, load_sample, read_stored_image, sha256_bytes, to_json_line
 
 ROWS_NAME = "rows.jsonl"
 RUN_NAME = "run.json"
@@ -43,6 +44,14 @@ class Restorer(Protocol):
         ...
 
 
+class Outcome(NamedTuple):
+    """A row's number, or why there is none."""
+
+    value: float | None
+    status: Literal["ok", "capped", "failed"]
+    reason: str | None
+
+
 class Attempt(NamedTuple):
     """One journal line: how restoring a sample went."""
 
@@ -51,64 +60,108 @@ class Attempt(NamedTuple):
     reason: str | None
 
 
-def references_of(record: Record, rule: str) -> tuple[int, ...]:
-    """Positions of the references that a rule picks from a record."""
-    return select_references(rule, [ref.level for ref in record.refs])
+class Task(NamedTuple):
+    """What is evaluated: samples of a dataset, under a protocol, each with the references that a rule picks."""
+
+    dataset: Dataset
+    records: tuple[Record, ...]
+    protocol: EvalProtocol
+    refs_rule: str
+
+    def references_of(self, record: Record) -> tuple[int, ...]:
+        """Positions of the references that the rule picks from a record."""
+        return select_references(self.refs_rule, [ref.level for ref in record.refs])
+
+    def load_inputs(self, record: Record) -> Inputs:
+        """Read a sample and make of it what the protocol lets a model see."""
+        if record.hr is None:
+            raise ImageError("the sample has no HR picture to make an LR picture from")
+        sample = load_sample(self.dataset, record, self.references_of(record))
+        assert sample.hr is not None
+        return prepare_inputs(sample.hr, sample.refs, self.protocol)
 
 
-def restore_all(
-    model: Restorer,
-    dataset: Dataset,
-    records: Sequence[Record],
-    protocol: EvalProtocol,
-    refs_rule: str,
-    run_dir: Path,
-    on_item: Callable[[Attempt | None], None],
-) -> None:
-    """First pass: write ``sr/<name>.png`` for every record that has none yet.
+class Target(NamedTuple):
+    """A task and the run folder that its results go to."""
 
-    A picture that exists is complete (it was published with one rename) and is kept. A sample that fails is a journal
-    line with its reason and the run goes on; a later call tries it again. ``on_item`` is called once a record, with
-    None where the picture was already there.
+    task: Task
+    run_dir: Path
+
+    def picture(self, name: str) -> Path:
+        """Where the restored picture of a sample lies."""
+        return self.run_dir / "sr" / f"{name}.png"
+
+
+def restore_all(model: Restorer, targets: Sequence[Target], on_item: Callable[[Attempt | None], None]) -> None:
+    """First pass: write ``sr/<name>.png`` of every target for every record that has none yet.
+
+    The targets are the same samples under different protocols; where these give the model equal pixels, it is called
+    once. A picture that exists is complete (it was published with one rename) and is kept. A sample that fails is a
+    journal line with its reason and the run goes on; a later call tries it again. ``on_item`` is called once a record,
+    with None where every picture was already there.
     """
-    for leftover in (run_dir / "sr").glob(".*.part"):
-        leftover.unlink()
-    for record in records:
-        target = run_dir / "sr" / f"{record.name}.png"
-        if target.is_file():
-            on_item(None)
-            continue
-        started = time.perf_counter()
-        try:
-            data = encode_png(_restore_one(model, dataset, record, protocol, refs_rule))
-        except Exception as error:  # any fault of one sample is that sample's row; Ctrl-C and SIGTERM pass through
-            attempt = Attempt(record.name, None, _reason(error))
-        else:
-            atomic_write_bytes(target, data)
-            attempt = Attempt(record.name, round(time.perf_counter() - started, 4), None)
-        _append_line(run_dir / JOURNAL_NAME, attempt._asdict())
-        on_item(attempt)
+    for target in targets:
+        for leftover in (target.run_dir / "sr").glob(".*.part"):
+            leftover.unlink()
+    for record in targets[0].task.records:
+        outputs: dict[str, NDArray[np.float32] | Exception] = {}
+        due = [target for target in targets if not target.picture(record.name).is_file()]
+        attempts = [_restore_for(model, target, record, targets, outputs) for target in due]
+        on_item(next((attempt for attempt in attempts if attempt.reason), attempts[0]) if attempts else None)
 
 
-def _restore_one(model: Restorer, dataset: Dataset, record: Record, protocol: EvalProtocol, refs_rule: str) -> Image:
-    if record.hr is None:
-        raise ImageError("the sample has no HR picture to make an LR picture from")
-    sample = load_sample(dataset, record, references_of(record, refs_rule))
-    assert sample.hr is not None
-    if model.card.uses_reference and not sample.refs:
+def _restore_for(
+    model: Restorer,
+    target: Target,
+    record: Record,
+    targets: Sequence[Target],
+    outputs: dict[str, NDArray[np.float32] | Exception],
+) -> Attempt:
+    """Write one picture and its journal line; the line has no seconds where the model was not called for it."""
+    started, calls = time.perf_counter(), len(outputs)
+    same = (t.picture(record.name) for t in targets if same_pictures(t.task.protocol, target.task.protocol))
+    try:
+        twin = next((path for path in same if path.is_file()), None)
+        data = read_bytes(twin) if twin else encode_png(_restore_one(model, target.task, record, outputs))
+    except Exception as error:  # any fault of one sample is that sample's row; Ctrl-C and SIGTERM pass through
+        attempt = Attempt(record.name, None, reason_of(error))
+    else:
+        atomic_write_bytes(target.picture(record.name), data)
+        seconds = round(time.perf_counter() - started, 4) if len(outputs) > calls else None
+        attempt = Attempt(record.name, seconds, None)
+    append_line(target.run_dir / JOURNAL_NAME, attempt._asdict())
+    return attempt
+
+
+def _restore_one(
+    model: Restorer, task: Task, record: Record, outputs: dict[str, NDArray[np.float32] | Exception]
+) -> Image:
+    inputs = task.load_inputs(record)
+    if model.card.uses_reference and not inputs.refs:
         raise RefsrError("the model needs a reference and this sample has none")
-    inputs = prepare_inputs(sample.hr, sample.refs, protocol)
-    return finish_output(model.restore(inputs.lr, inputs.refs), inputs, protocol)
+    seen = (inputs.lr, *inputs.refs) if model.card.uses_reference else (inputs.lr,)
+    key = sha256_bytes(b"".join(f"{image.shape}".encode() + image.tobytes() for image in seen))
+    if key not in outputs:
+        try:
+            outputs[key] = model.restore(inputs.lr, inputs.refs)
+        except Exception as error:  # the same input would fail again
+            outputs[key] = error
+    output = outputs[key]
+    if isinstance(output, Exception):
+        raise output
+    return finish_output(output, inputs, task.protocol)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """One line that says why an item failed."""
     if isinstance(error, RefsrError):
         return str(error).replace("\n  ", "; ")
     first_line = (str(error).splitlines() or [""])[0]
     return f"{type(error).__name__}: {first_line}"
 
 
-def _append_line(path: Path, value: dict[str, Any]) -> None:
+def append_line(path: Path, value: dict[str, Any]) -> None:
+    """Add one JSON line to a journal, whole and at once; an unfinished last line stays alone."""
     line = json.dumps(value, ensure_ascii=False) + "\n"
     if path.is_file() and not path.read_bytes().endswith(b"\n") and path.stat().st_size:
         line = "\n" + line  # the last writer was killed in the middle of its line
@@ -118,9 +171,9 @@ def _append_line(path: Path, value: dict[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def read_journal(run_dir: Path) -> dict[str, Attempt]:
+def read_journal(run_dir: Path, name: str = JOURNAL_NAME) -> dict[str, Attempt]:
     """The last attempt of every sample; a line that a killed run left broken is passed over."""
-    path = run_dir / JOURNAL_NAME
+    path = run_dir / name
     attempts = {}
     for line in path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else []:
         try:
@@ -133,73 +186,80 @@ def read_journal(run_dir: Path) -> dict[str, Attempt]:
 
 def score_all(
     model_name: str,
-    dataset: Dataset,
-    records: Sequence[Record],
-    protocol: EvalProtocol,
-    refs_rule: str,
+    task: Task,
     metrics: Sequence[Metric],
     sr_path: Callable[[str], Path],
-    reasons: dict[str, str],
+    reasons: Mapping[str, str],
 ) -> Iterator[Row]:
     """Second pass: rows of every record and metric, from the pictures at ``sr_path(name)`` alone.
 
     ``reasons`` explains missing pictures (from the journal). Infinity becomes the metric's cap with status "capped";
     NaN and every fault become a row with status "failed" and a reason, never a number.
     """
-    for record in records:
+    for record in task.records:
+        note = fault = None
         try:
             if record.hr is None:
                 raise ImageError("the sample has no HR picture to score against")
-            hr = prepare_hr(read_stored_image(dataset.root, record.hr), protocol)
-            sr, note = _read_sr(sr_path(record.name), reasons.get(record.name))
-            fault = None
+            hr = prepare_hr(read_stored_image(task.dataset.root, record.hr), task.protocol)
+            sr, note = read_sr(sr_path(record.name), reasons.get(record.name))
         except RefsrError as error:
-            fault = _reason(error)
-        try:
-            refs = tuple(record.refs[i].path for i in references_of(record, refs_rule))
-        except RefsrError:
-            refs = ()
+            fault = reason_of(error)
         for metric in metrics:
-            value, status, reason = None, "failed", fault
-            if fault is None:
-                value, status, reason = _score_one(metric, hr, sr, protocol.crop_px)
-            yield Row(
-                model=model_name,
-                dataset=dataset.info.id,
-                sample=record.name,
-                group=record.group,
-                refs=refs,
-                metric=metric.name,
-                value=value,
-                signature=str(
-                    signature_of(
-                        metric, protocol, dataset_id=dataset.info.id, samples=len(records), refs_rule=refs_rule
-                    )
-                ),
-                status=status,
-                reason=reason or (note if fault is None else None),
+            outcome = Outcome(None, "failed", fault) if fault else _score_one(metric, hr, sr, task.protocol)
+            signature = signature_of(
+                metric,
+                task.protocol,
+                dataset_id=task.dataset.info.id,
+                samples=len(task.records),
+                refs_rule=task.refs_rule,
             )
+            yield make_row(model_name, task, record, signature, outcome._replace(reason=outcome.reason or note))
 
 
-def _read_sr(path: Path, known_reason: str | None) -> tuple[Image, str | None]:
+def make_row(model_name: str, task: Task, record: Record, signature: Signature, outcome: Outcome) -> Row:
+    """The row of one number of one sample."""
+    try:
+        refs = tuple(record.refs[i].path for i in task.references_of(record))
+    except RefsrError:
+        refs = ()
+    return Row(
+        model=model_name,
+        dataset=task.dataset.info.id,
+        sample=record.name,
+        group=record.group,
+        refs=refs,
+        metric=signature.metric,
+        signature=str(signature),
+        **outcome._asdict(),
+    )
+
+
+def read_sr(path: Path, known_reason: str | None) -> tuple[Image, str | None]:
+    """Read a restored picture, and what had to be converted; `IntegrityError` says why there is none."""
     if not path.is_file():
         raise IntegrityError(known_reason or f"there is no restored picture {path.name}")
     decoded = decode_image(read_bytes(path), path.name)
     return decoded.pixels, "; ".join(decoded.conversions) or None
 
 
-def _score_one(metric: Metric, hr: Image, sr: Image, crop_px: int) -> tuple[float | None, Any, str | None]:
+def _score_one(metric: Metric, hr: Image, sr: Image, protocol: EvalProtocol) -> Outcome:
+    plane = {"luma": protocol.luma} if metric.keys.get("ch") == "luma" else {}
     try:
-        value = metric.compute(hr, sr, crop_px)
+        return judge(metric, metric.compute(hr, sr, protocol.crop_px, **plane))
     except RefsrError as error:
-        return None, "failed", _reason(error)
+        return Outcome(None, "failed", reason_of(error))
+
+
+def judge(metric: Metric, value: float) -> Outcome:
+    """What becomes of a metric's value: infinity is the cap, what is not a number is a failure."""
     if math.isnan(value):
-        return None, "failed", f"{metric.name} is not a number"
+        return Outcome(None, "failed", f"{metric.name} is not a number")
     if math.isinf(value):
         if metric.cap is None or value < 0:
-            return None, "failed", f"{metric.name} is infinite"
-        return metric.cap, "capped", "the pictures are identical"
-    return value, "ok", None
+            return Outcome(None, "failed", f"{metric.name} is infinite")
+        return Outcome(metric.cap, "capped", "the pictures are identical")
+    return Outcome(value, "ok", None)
 
 
 def write_rows(run_dir: Path, rows: Sequence[Row]) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -18,16 +19,47 @@ _WINDOW /= _WINDOW.sum()
 _PEAK = 255.0
 
 
-def psnr_y(hr: Image, sr: Image, crop_px: int = 4) -> float:
-    """PSNR of the BT.601 studio luma plane, dB, peak 255; infinite for equal planes (paper, section 5.1).
+def luma_ttsr(image: Image) -> NDArray[np.float64]:
+    """Luma of uint8 RGB with the weights of TTSR's test code, in 256ths; black at 16, white at 235.
 
-    hr, sr : uint8 RGB ``(H, W, 3)`` of equal size, else `ImageError`. The luma is not rounded.
+    >>> round(float(luma_ttsr(np.full((1, 1, 3), 255, np.uint8))[0, 0]), 3)
+    235.0
+    """
+    return image.astype(np.float64) @ (np.array([65.738, 129.057, 25.064]) / 256.0) + 16.0
+
+
+LUMA_PLANES: dict[str, Callable[[Image], NDArray[np.float64]]] = {
+    "y601studio": luma_bt601,
+    "y601full": lambda image: luma_bt601(image, studio=False),
+    "y601ttsr": luma_ttsr,
+}
+"""A protocol's ``luma`` to the plane it names."""
+
+
+def _as_float(image: Image) -> NDArray[np.float64]:
+    return image.astype(np.float64)
+
+
+def psnr_y(hr: Image, sr: Image, crop_px: int = 4, *, luma: str = "y601studio") -> float:
+    """PSNR of the luma plane, dB, peak 255; infinite for equal planes (paper, section 5.1).
+
+    hr, sr : uint8 RGB ``(H, W, 3)`` of equal size, else `ImageError`. luma : one of `LUMA_PLANES`, not rounded.
 
     >>> hr = np.zeros((24, 24, 3), np.uint8)
     >>> round(psnr_y(hr, hr + np.uint8(10)), 4)
     29.4527
     """
-    return _psnr(*_planes(hr, sr, crop_px, luma=True))
+    return _psnr(*_planes(hr, sr, crop_px, LUMA_PLANES[luma]))
+
+
+def psnr_y_visible(hr: Image, sr: Image, visible: NDArray[np.bool_], crop_px: int = 4, *, luma: str) -> float:
+    """PSNR of the luma plane over the pixels that the reference shows too, dB; NaN where it shows none.
+
+    visible : ``(H, W)``, true where the pixel's true point lies on the reference's picture.
+    """
+    x, y = _planes(hr, sr, crop_px, LUMA_PLANES[luma])
+    inside = crop_border(visible, crop_px)
+    return _psnr(x[inside], y[inside]) if inside.any() else math.nan
 
 
 def psnr_rgb(hr: Image, sr: Image, crop_px: int = 4) -> float:
@@ -37,11 +69,22 @@ def psnr_rgb(hr: Image, sr: Image, crop_px: int = 4) -> float:
     >>> round(psnr_rgb(hr, hr + np.uint8(10)), 4)
     28.1308
     """
-    return _psnr(*_planes(hr, sr, crop_px, luma=False))
+    return _psnr(*_planes(hr, sr, crop_px, _as_float))
 
 
-def ssim_y(hr: Image, sr: Image, crop_px: int = 4) -> float:
-    """SSIM of the BT.601 studio luma plane: 11x11 Gaussian, sigma 1.5, valid region, population moments.
+def ssim_rgb(hr: Image, sr: Image, crop_px: int = 4) -> float:
+    """Mean of the three channels' SSIM, window and constants as in `ssim_y`; what some frameworks report.
+
+    >>> hr = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    >>> ssim_rgb(hr, hr)
+    1.0
+    """
+    x, y = _planes(hr, sr, crop_px, _as_float)
+    return float(np.mean([_ssim(x[..., channel], y[..., channel]) for channel in range(3)]))
+
+
+def ssim_y(hr: Image, sr: Image, crop_px: int = 4, *, luma: str = "y601studio") -> float:
+    """SSIM of the luma plane: 11x11 Gaussian, sigma 1.5, valid region, population moments.
 
     hr, sr : uint8 RGB ``(H, W, 3)`` of equal size, at least 11 px a side after the crop, else `ImageError`.
 
@@ -49,7 +92,10 @@ def ssim_y(hr: Image, sr: Image, crop_px: int = 4) -> float:
     >>> ssim_y(hr, hr)
     1.0
     """
-    x, y = _planes(hr, sr, crop_px, luma=True)
+    return _ssim(*_planes(hr, sr, crop_px, LUMA_PLANES[luma]))
+
+
+def _ssim(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     if min(x.shape) < len(_WINDOW):
         raise ImageError(f"{x.shape[1]}x{x.shape[0]} px after the border crop is smaller than SSIM's 11-px window")
     products = np.stack([x, y, x * x, y * y, x * y], axis=-1)
@@ -64,12 +110,13 @@ def ssim_y(hr: Image, sr: Image, crop_px: int = 4) -> float:
     return float(similarity.mean())
 
 
-def _planes(hr: Image, sr: Image, crop_px: int, *, luma: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _planes(
+    hr: Image, sr: Image, crop_px: int, convert: Callable[[Image], NDArray[np.float64]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     if hr.shape != sr.shape:
         raise ImageError(f"SR is {sr.shape[1]}x{sr.shape[0]} px but HR is {hr.shape[1]}x{hr.shape[0]} px")
     if min(hr.shape[:2]) <= 2 * crop_px:
         raise ImageError(f"{hr.shape[1]}x{hr.shape[0]} px leaves nothing after cutting {crop_px} px from every side")
-    convert = luma_bt601 if luma else (lambda image: image.astype(np.float64))
     return crop_border(convert(hr), crop_px), crop_border(convert(sr), crop_px)
 
 
@@ -80,4 +127,16 @@ def _psnr(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
 
 PSNR_Y = Metric("psnr_y", "PSNR-Y", "dB", psnr_y, {"ch": "luma", "def": "1"}, cap=100.0)
 SSIM_Y = Metric("ssim_y", "SSIM-Y", "", ssim_y, {"ch": "luma", "win": "gauss11s1.5valid", "def": "1"})
+SSIM_RGB = Metric(
+    "ssim_rgb", "SSIM-RGB", "", ssim_rgb, {"ch": "rgb", "win": "gauss11s1.5valid", "def": "1"}, only_luma="rgb"
+)
+PSNR_Y_VISIBLE = Metric(
+    "psnr_y_visible",
+    "PSNR-Y visible",
+    "dB",
+    psnr_y_visible,
+    {"ch": "luma", "mask": "visible", "def": "1"},
+    cap=100.0,
+    on="visible",
+)
 PSNR_RGB = Metric("psnr_rgb", "PSNR-RGB", "dB", psnr_rgb, {"ch": "rgb", "def": "1"}, cap=100.0)

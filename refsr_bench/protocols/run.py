@@ -17,6 +17,7 @@ import pydantic
 from refsr_bench import __version__
 from refsr_bench.errors import UsageError
 from refsr_bench.protocols.evaluate import JOURNAL_NAME, ROWS_NAME, RUN_NAME, Attempt, write_rows
+from refsr_bench.protocols.matching import FLOW_FOLDER, MATCH_JOURNAL_NAME
 from refsr_bench.schema import Row, RunInfo
 from refsr_bench.store import atomic_write_json, sha256_bytes
 
@@ -44,8 +45,8 @@ def open_run(run_dir: Path, info: RunInfo, *, overwrite: bool) -> Iterator[None]
             _clear(run_dir)
         elif (run_dir / RUN_NAME).exists():
             _require_same(run_dir, info)
-        elif any(run_dir.glob("sr/*.png")):
-            raise UsageError(f"{run_dir}: holds pictures but no {RUN_NAME}", "choose another --out, or --overwrite")
+        elif any(_results(run_dir)):
+            raise UsageError(f"{run_dir}: holds results but no {RUN_NAME}", "choose another --out, or --overwrite")
         atomic_write_json(run_dir / RUN_NAME, info.model_dump(mode="json"))
         yield
     finally:
@@ -53,8 +54,13 @@ def open_run(run_dir: Path, info: RunInfo, *, overwrite: bool) -> Iterator[None]
 
 
 def _clear(run_dir: Path) -> None:
-    for path in [*run_dir.glob("sr/*.png"), *(run_dir / name for name in (RUN_NAME, ROWS_NAME, JOURNAL_NAME))]:
+    notes = (RUN_NAME, ROWS_NAME, JOURNAL_NAME, MATCH_JOURNAL_NAME)
+    for path in [*_results(run_dir), *(run_dir / name for name in notes)]:
         path.unlink(missing_ok=True)
+
+
+def _results(run_dir: Path) -> list[Path]:
+    return [*run_dir.glob("sr/*.png"), *run_dir.glob(f"{FLOW_FOLDER}/*.npz")]
 
 
 def _require_same(run_dir: Path, info: RunInfo) -> None:

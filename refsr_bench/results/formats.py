@@ -111,8 +111,8 @@ def _table_markdown(table: Table) -> str:
 
 def _line_markdown(line: Line, columns: Sequence[str], with_run: bool) -> list[str]:
     label = escape_markdown(f"{line.model} ({line.run})" if with_run else line.model)
-    counts = {(cell.scored, cell.of) for cell in line.cells.values() if cell.of}
-    scored, of = min(counts, default=(0, 0))
+    of = max((cell.of for cell in line.cells.values()), default=0)  # fewer where not every sample has such a number
+    scored = min((cell.scored for cell in line.cells.values() if cell.of == of), default=0)
     cells = []
     for column in columns:
         cell = line.cells[column]

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
+from refsr_bench.errors import SignatureMismatch
 from refsr_bench.results.rows import Run
 from refsr_bench.results.statistics import bootstrap_difference
 from refsr_bench.schema import Row, RunInfo
 from refsr_bench.signature import parse_signature
 
-METRIC_KEYS = frozenset({"ch", "win", "inf", "def"})
+METRIC_KEYS = frozenset({"ch", "win", "inf", "def", "mask", "gt", "px", "stride", "centre", "in"})
 """Signature keys that belong to one metric; runs that agree on all others share a table."""
 
 ALL = "all"
+
+Ruler = frozenset[tuple[str, str]]
+"""The (key, value) pairs of a signature that are not its metric's own."""
 
 
 class Cell(NamedTuple):
@@ -61,21 +66,51 @@ class Table(NamedTuple):
 
 
 def make_tables(runs: Sequence[Run]) -> list[Table]:
-    """Arrange runs into tables. Rows with different signatures are never in one column."""
-    grouped: dict[tuple[Any, ...], list[tuple[Run, list[Row]]]] = {}
+    """Arrange runs into tables. Rows with different signatures are never in one column.
+
+    Correspondences stand in the table of the pictures of a model that makes both: their ruler says less, and nothing
+    else.
+    """
+    shared: list[tuple[Run, dict[tuple[str, Ruler], list[Row]]]] = []
+    home: dict[tuple[str, Ruler], tuple[str, Ruler]] = {}
     for run in runs:
-        shared: dict[tuple[Any, ...], list[Row]] = {}
+        by_ruler: dict[tuple[str, Ruler], list[Row]] = {}
         for row in run.rows:
-            ruler = parse_signature(row.signature).without(METRIC_KEYS)
-            shared.setdefault((row.dataset, ruler), []).append(row)
-        for key, rows in shared.items():
-            grouped.setdefault(key, []).append((run, rows))
+            ruler = frozenset(parse_signature(row.signature).without(METRIC_KEYS))
+            by_ruler.setdefault((row.dataset, ruler), []).append(row)
+        shared.append((run, by_ruler))
+        for dataset, ruler in by_ruler:
+            wider = [other for name, other in by_ruler if name == dataset and ruler < other]
+            if wider:
+                home.setdefault((dataset, ruler), (dataset, max(wider, key=len)))
+    grouped: dict[tuple[str, Ruler], dict[Path, tuple[Run, list[Row]]]] = {}
+    for run, by_ruler in shared:
+        for key, rows in by_ruler.items():
+            grouped.setdefault(home.get(key, key), {}).setdefault(run.folder, (run, []))[1].extend(rows)
     tables = []
-    for (dataset, _), members in sorted(grouped.items(), key=lambda item: str(item[0])):
-        columns = tuple(dict.fromkeys(row.signature for _, rows in members for row in rows))
-        lines = [line for run, rows in members for line in _lines(run, rows, columns)]
-        tables.append(Table(dataset, columns, tuple(_rank(lines, columns))))
+    for (dataset, ruler), members in sorted(grouped.items(), key=lambda item: (item[0][0], sorted(item[0][1]))):
+        columns = list(dict.fromkeys(row.signature for _, rows in members.values() for row in rows))
+        columns.sort(key=lambda column: not set(ruler) <= set(parse_signature(column).fields))  # pictures come first
+        lines = [line for run, rows in members.values() for line in _lines(run, rows, columns)]
+        tables.append(Table(dataset, tuple(columns), tuple(_rank(lines, columns))))
     return tables
+
+
+def require_one_ranking(tables: Sequence[Table]) -> None:
+    """`SignatureMismatch`, naming the choices that differ, unless all runs share one table and one ruler a metric."""
+    seen: dict[str, set[str]] = {}
+    for column in dict.fromkeys(column for table in tables for column in table.columns):
+        signature = parse_signature(column)
+        for key, value in signature.fields:
+            # A key of one metric alone is compared with that metric's other columns only.
+            name = f"{signature.metric} {key}" if key in METRIC_KEYS else key
+            seen.setdefault(name, set()).add(value)
+    different = [f"{key}: {', '.join(sorted(values))}" for key, values in seen.items() if len(values) > 1]
+    if different:
+        raise SignatureMismatch(
+            "these runs were measured differently and cannot be ranked together:\n  " + "\n  ".join(different),
+            "score them again under one protocol, or leave out --one-table",
+        )
 
 
 def _lines(run: Run, rows: Sequence[Row], columns: Sequence[str]) -> list[Line]:
@@ -101,14 +136,16 @@ def _cell(rows: Sequence[Row]) -> Cell:
 
 
 def _rank(lines: Sequence[Line], columns: Sequence[str]) -> list[Line]:
-    """Best first by the first column's overall mean; runs with failed samples come last, unranked."""
+    """Best first by the first column's overall mean, the next column's where there is none or it is equal.
+
+    Runs with failed samples come last, unranked.
+    """
     overall = {(line.run, line.model): line for line in lines if line.group == ALL}
 
-    def key(line: Line) -> tuple[bool, float]:
+    def key(line: Line) -> tuple[bool, list[float]]:
         total = overall[line.run, line.model]
-        mean = total.cells[columns[0]].mean
-        sign = 1 if lower_is_better(columns[0]) else -1
-        return (not total.complete, math.inf if mean is None else sign * mean)
+        means = [(total.cells[column].mean, 1 if lower_is_better(column) else -1) for column in columns]
+        return (not total.complete, [math.inf if mean is None else sign * mean for mean, sign in means])
 
     return sorted(lines, key=key)
 
@@ -118,9 +155,12 @@ def lower_is_better(column: str) -> bool:
     return parse_signature(column).metric.startswith(("aee", "lpips", "dists", "niqe"))
 
 
+_IN_UNIT_RANGE = ("ssim", "lpips", "dists", "pck", "valid_fraction")
+
+
 def format_value(column: str, value: float) -> str:
     """A value with the digits its metric deserves: four for similarities in [0, 1], two for dB and px."""
-    return f"{value:.{4 if parse_signature(column).metric.startswith(('ssim', 'lpips', 'dists')) else 2}f}"
+    return f"{value:.{4 if parse_signature(column).metric.startswith(_IN_UNIT_RANGE) else 2}f}"
 
 
 def best_means(table: Table) -> dict[str, str]:

@@ -13,10 +13,10 @@ import pytest
 from refsr_bench.errors import UsageError
 from refsr_bench.images import encode_png, load_image
 from refsr_bench.models.bicubic import build as build_bicubic
-from refsr_bench.protocols.evaluate import Attempt, read_journal, restore_all, score_all, write_rows
+from refsr_bench.protocols.evaluate import Attempt, Target, Task, read_journal, restore_all, score_all, write_rows
 from refsr_bench.protocols.fidelity import PSNR_RGB, PSNR_Y, SSIM_Y
 from refsr_bench.protocols.run import finish_run, open_run
-from refsr_bench.protocols.spec import EvalProtocol
+from refsr_bench.protocols.spec import EvalProtocol, find_protocol
 from refsr_bench.schema import ModelCard, Row, RunInfo
 from refsr_bench.store import Dataset, open_dataset
 
@@ -41,26 +41,20 @@ class Faulty:
         return build_bicubic().restore(lr, refs)
 
 
+def task_of(dataset: Dataset, protocol: EvalProtocol = PROTOCOL) -> Task:
+    return Task(dataset, dataset.records, protocol, "first")
+
+
 def restore(model: object, dataset: Dataset, run_dir: Path) -> list[Attempt | None]:
     seen: list[Attempt | None] = []
-    restore_all(model, dataset, dataset.records, PROTOCOL, "first", run_dir, seen.append)  # type: ignore[arg-type]
+    restore_all(model, [Target(task_of(dataset), run_dir)], seen.append)  # type: ignore[arg-type]
     return seen
 
 
 def score(dataset: Dataset, run_dir: Path) -> list[Row]:
     reasons = {n: a.reason for n, a in read_journal(run_dir).items() if a.reason}
-    return list(
-        score_all(
-            "m",
-            dataset,
-            dataset.records,
-            PROTOCOL,
-            "first",
-            METRICS,
-            lambda n: run_dir / "sr" / f"{n}.png",
-            reasons,
-        )
-    )
+    target = Target(task_of(dataset), run_dir)
+    return list(score_all("m", target.task, METRICS, target.picture, reasons))
 
 
 def test_every_sample_gets_a_signed_row_per_metric(small_dataset: Path, tmp_path: Path) -> None:
@@ -116,6 +110,42 @@ def test_a_failed_sample_is_tried_again(small_dataset: Path, tmp_path: Path) -> 
     assert {row.status for row in score(dataset, tmp_path)} == {"ok"}
 
 
+def test_protocols_with_equal_pictures_share_one_call(small_dataset: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(small_dataset)
+    names = ("c2-2021", "c2-2021+ch=y601full", "c2-2021+crop=0", "ttsr-2020", "c2-2021+lr=cv2.bicubic")
+    targets = [Target(task_of(dataset, find_protocol(name)), tmp_path / name) for name in names]
+    model = Faulty(99, None)
+    restore_all(model, targets, lambda attempt: None)
+    assert model.calls == 3 * len(dataset.records)  # c2-2021 and its two relatives; ttsr-2020; cv2.bicubic
+    for target in targets:
+        alone = Target(target.task, tmp_path / "alone" / target.run_dir.name)
+        restore_all(build_bicubic(), [alone], lambda attempt: None)
+        for record in dataset.records:
+            assert target.picture(record.name).read_bytes() == alone.picture(record.name).read_bytes()
+    assert [a.seconds is None for a in read_journal(targets[1].run_dir).values()] == [True] * 3
+
+
+def test_a_picture_that_one_protocol_has_is_not_made_again_for_another(small_dataset: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(small_dataset)
+    first = Target(task_of(dataset), tmp_path / "first")
+    second = Target(task_of(dataset, find_protocol("c2-2021+crop=0")), tmp_path / "second")
+    restore_all(build_bicubic(), [first], lambda attempt: None)
+    model = Faulty(1, ValueError("called"))
+    restore_all(model, [first, second], lambda attempt: None)
+    assert model.calls == 0
+    assert second.picture("a").read_bytes() == first.picture("a").read_bytes()
+
+
+def test_a_failure_is_one_of_every_protocol_that_shares_the_input(small_dataset: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(small_dataset)
+    names = ("c2-2021", "c2-2021+crop=0")
+    targets = [Target(task_of(dataset, find_protocol(name)), tmp_path / name) for name in names]
+    seen: list[Attempt | None] = []
+    restore_all(Faulty(2, ValueError("boom")), targets, seen.append)
+    assert [attempt.reason for attempt in seen if attempt] == [None, "ValueError: boom", None]
+    assert {read_journal(target.run_dir)["b"].reason for target in targets} == {"ValueError: boom"}
+
+
 def test_identical_pictures_are_capped_and_say_so(small_dataset: Path, tmp_path: Path) -> None:
     dataset = open_dataset(small_dataset)
     shutil.copytree(small_dataset / "hr", tmp_path / "sr")
@@ -128,21 +158,9 @@ def test_identical_pictures_are_capped_and_say_so(small_dataset: Path, tmp_path:
 def test_nan_is_a_failure_not_a_number(small_dataset: Path, tmp_path: Path) -> None:
     dataset = open_dataset(small_dataset)
     shutil.copytree(small_dataset / "hr", tmp_path / "sr")
-    metric = PSNR_Y._replace(compute=lambda hr, sr, crop: float("nan"))
-    row = next(
-        iter(
-            score_all(
-                "m",
-                dataset,
-                dataset.records,
-                PROTOCOL,
-                "first",
-                [metric],
-                lambda n: tmp_path / "sr" / f"{n}.png",
-                {},
-            )
-        )
-    )
+    metric = PSNR_Y._replace(compute=lambda hr, sr, crop, luma: float("nan"))
+    target = Target(task_of(dataset), tmp_path)
+    row = next(iter(score_all("m", target.task, [metric], target.picture, {})))
     assert (row.value, row.status, row.reason) == (None, "failed", "psnr_y is not a number")
 
 

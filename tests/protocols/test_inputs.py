@@ -10,7 +10,7 @@ import pytest
 from refsr_bench.errors import ImageError, RefsrError
 from refsr_bench.images import resize_bicubic
 from refsr_bench.protocols.inputs import Inputs, finish_output, prepare_inputs
-from refsr_bench.protocols.spec import EvalProtocol
+from refsr_bench.protocols.spec import PRESETS, EvalProtocol
 from refsr_bench.schema import Image
 
 PROTOCOL = EvalProtocol()
@@ -51,6 +51,46 @@ def test_several_references_share_one_canvas() -> None:
 def test_smaller_than_one_lr_pixel() -> None:
     with pytest.raises(ImageError, match="1x1 px is smaller than one LR pixel"):
         prepare_inputs(np.zeros((1, 1, 3), np.uint8), [], PROTOCOL)
+
+
+def noise(height: int, width: int, seed: int = 0) -> Image:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "hr", "canvas", "refs"),
+    [  # of an input of 70 x 101 and a reference of 90 x 50 px
+        ("c2-2021", (68, 100), (88, 100), (88, 100)),
+        ("ttsr-2020", (68, 100), (68, 100), (88, 48)),
+        ("masa-2021", (70, 101), (96, 128), (96, 64)),
+        ("amsa-2022", (64, 96), (64, 96), (64, 96)),
+        ("mmagic-rgb", (68, 100), (68, 100), (68, 100)),
+        ("matlab-sisr", (68, 100), (68, 100), (88, 48)),
+    ],
+)
+def test_what_each_preset_makes_of_unequal_sizes(
+    name: str, hr: tuple[int, int], canvas: tuple[int, int], refs: tuple[int, int]
+) -> None:
+    protocol = PRESETS[name]
+    original, reference = noise(70, 101), noise(90, 50, 1)
+    inputs = prepare_inputs(original, [reference], protocol)
+    assert inputs.hr.shape[:2] == hr
+    assert inputs.lr.shape[:2] == (canvas[0] // 4, canvas[1] // 4)
+    assert inputs.refs[0].shape[:2] == refs
+    for picture, frame, whole in (
+        (inputs.hr_canvas, inputs.hr_frame, original),
+        (inputs.refs[0], inputs.ref_frames[0], reference),
+    ):
+        x, y, width, height = frame
+        assert np.array_equal(picture[y : y + height, x : x + width], whole[:height, :width])
+    perfect = inputs.hr_canvas.astype(np.float32) / 255
+    assert np.array_equal(finish_output(perfect, inputs, protocol), inputs.hr)
+
+
+def test_masa_pads_the_input_on_all_sides_with_its_edges() -> None:
+    inputs = prepare_inputs(noise(70, 101), [], PRESETS["masa-2021"])
+    assert inputs.hr_frame == (13, 13, 101, 70)
+    assert np.array_equal(inputs.hr_canvas[:13, 13:114], np.repeat(inputs.hr[:1], 13, axis=0))
 
 
 @pytest.fixture

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
+from functools import partial
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from refsr_bench.errors import UsageError
 from refsr_bench.lookup import find, list_entries
+from refsr_bench.protocols.correspondence import match_signature
 from refsr_bench.protocols.spec import (
     PRESETS,
     REFERENCE_RULES,
+    EvalProtocol,
+    applies,
     explain_signature,
     find_protocol,
+    find_protocols,
     select_references,
     signature_of,
 )
@@ -34,13 +42,17 @@ def test_broken_signatures_are_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("protocol", list(PRESETS.values()), ids=str)
-@pytest.mark.parametrize("name", list_entries("metrics"))
-@pytest.mark.parametrize("rule", REFERENCE_RULES)
-def test_every_signature_we_write_can_be_explained(protocol, name: str, rule: str) -> None:  # type: ignore[no-untyped-def]
-    signature = signature_of(find("metrics", name), protocol, dataset_id="demo@1f3c9a", samples=21, refs_rule=rule)
-    parts = explain_signature(parse_signature(str(signature)), {name: "title"})
-    assert len(parts) == 1 + len(signature.fields)
-    assert all(meaning for _, meaning in parts)
+def test_every_signature_we_write_can_be_explained(protocol: EvalProtocol) -> None:
+    everywhere: dict[str, Any] = {"dataset_id": "demo@1f3c9a", "samples": 21, "with_truth": 9}
+    for name, rule in itertools.product(list_entries("metrics"), REFERENCE_RULES):
+        metric = find("metrics", name)
+        if not applies(metric, protocol):
+            continue
+        write = partial(match_signature, sees="lr") if metric.on == "matches" else signature_of
+        signature = write(metric, protocol, refs_rule=rule, **everywhere)
+        parts = explain_signature(parse_signature(str(signature)), {name: "title"})
+        assert len(parts) == 1 + len(signature.fields)
+        assert all(meaning for _, meaning in parts)
 
 
 def test_a_signature_holds_every_choice_of_its_protocol() -> None:
@@ -81,3 +93,32 @@ def test_reference_rules() -> None:
 def test_unknown_protocol() -> None:
     with pytest.raises(UsageError, match="c2-2021"):
         find_protocol("c2-2020")
+
+
+def test_a_preset_with_changes() -> None:
+    protocol = find_protocol("ttsr-2020+crop=4+lr=cv2.bicubic")
+    assert (protocol.name, protocol.crop_px) == ("ttsr-2020+crop=4+lr=cv2.bicubic", 4)
+    assert (protocol.downsample, protocol.luma) == ("cv2.bicubic", "y601ttsr")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("c2-2021+corp=4", 'did you mean "crop"'),
+        ("c2-2021+crop=-1", "crop_px"),
+        ("c2-2021+lr=pil.nearest", "pil.bicubic"),
+        ("c2-2021+crop", "crop_px"),
+        ("c2-2021,masa-2020", "masa-2021"),
+    ],
+)
+def test_a_protocol_that_cannot_be(name: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        find_protocols(name)
+    assert message in str(caught.value)
+
+
+def test_all_protocols_begin_with_the_default() -> None:
+    names = [protocol.name for protocol in find_protocols("all")]
+    assert names[: len(PRESETS)] == list(PRESETS)
+    assert names[0] == "c2-2021"
+    assert [p.name for p in find_protocols("ttsr-2020,c2-2021,ttsr-2020")] == ["ttsr-2020", "c2-2021"]

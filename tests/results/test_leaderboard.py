@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from refsr_bench.errors import IntegrityError, UsageError
+from refsr_bench.errors import IntegrityError, SignatureMismatch, UsageError
 from refsr_bench.results.formats import to_csv, to_json, to_latex, to_markdown
-from refsr_bench.results.leaderboard import make_tables
+from refsr_bench.results.leaderboard import make_tables, require_one_ranking
 from refsr_bench.results.rows import Run, find_runs, read_rows
 from refsr_bench.schema import ModelCard, Row, RunInfo
 from refsr_bench.store import to_json_line
@@ -56,6 +56,32 @@ def test_different_protocols_are_different_tables() -> None:
     tables = make_tables([run("r1", row("m", "1", 20.0)), run("r2", row("m", "1", 20.0, signature=other))])
     assert len(tables) == 2
     assert all(len(table.columns) == 1 for table in tables)
+
+
+def test_correspondences_stand_beside_the_pictures_of_a_model_that_makes_both() -> None:
+    pictures = "data:d@123456|n:2|ref:first|q:round8|crop:4"
+    aee = {"metric": "aee", "signature": "aee|px:hr|data:d@123456|n:2|ref:first|def:1"}
+    psnr = {"signature": f"psnr_y|{pictures}|ch:y601studio"}
+    runs = [
+        run("far", row("far", "1", 9.0, **aee)),
+        run("near", row("near", "1", 2.0, **aee)),
+        run("both", row("both", "1", 5.0, **aee), row("both", "1", 20.0, **psnr)),
+        run("single", row("single", "1", 30.0, **psnr)),
+    ]
+    (table,) = make_tables(runs)
+    assert [line.model for line in table.lines] == ["single", "both", "near", "far"]
+    (alone,) = make_tables(runs[:2])
+    assert [line.model for line in alone.lines] == ["near", "far"]
+
+
+def test_one_ranking_is_refused_where_rulers_differ() -> None:
+    other = f"psnr_y|{SHARED.replace('crop:4', 'crop:0')}|ch:rgb"
+    tables = make_tables([run("r1", row("m", "1", 20.0)), run("r2", row("m", "1", 20.0, signature=other))])
+    with pytest.raises(SignatureMismatch, match="crop: 0, 4\\n  psnr_y ch: rgb, y601studio") as caught:
+        require_one_ranking(tables)
+    assert caught.value.exit_code == 7
+    require_one_ranking(tables[:1])
+    require_one_ranking([])
 
 
 def test_fewer_samples_are_a_different_table() -> None:

@@ -1,0 +1,293 @@
+"""Evaluation from names to rows, shared by every command that evaluates.
+
+Where an option belongs: one that changes what a model does goes into ``asked`` of `load_plugin`; one that chooses
+samples or references into `open_tasks`; one that changes what is done with a run folder into `evaluate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from refsr_bench.cli.output import parse_settings, print_json, show_progress
+from refsr_bench.errors import ItemsFailed, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from refsr_bench.protocols.evaluate import Attempt, Target, Task
+    from refsr_bench.protocols.spec import EvalProtocol, Metric
+    from refsr_bench.schema import ModelCard, Row, RunInfo
+
+DEFAULT_OPTIONS = {"device": "cpu"}
+"""Options that every command offers, and the values that a model which does not know them has anyway."""
+
+
+class Plugin(NamedTuple):
+    """A model or matcher, made, and the options it was made with."""
+
+    made: Any
+    options: dict[str, str]
+
+    @property
+    def card(self) -> ModelCard:
+        """What it is."""
+        card: ModelCard = self.made.card
+        return card
+
+    @property
+    def restores(self) -> bool:
+        """Whether it makes pictures."""
+        return hasattr(self.made, "restore")
+
+    @property
+    def matches(self) -> bool:
+        """Whether it finds correspondences."""
+        return hasattr(self.made, "match")
+
+
+def find_factory(name: str) -> Any:
+    """The factory of a model or matcher; `UsageError` with the nearest name of either kind."""
+    from refsr_bench.lookup import find, list_entries
+
+    models, matchers = list_entries("models"), list_entries("matchers")
+    if name not in models and name not in matchers:
+        raise UsageError(f"there is no model or matcher called {name!r}", did_you_mean(name, [*models, *matchers]))
+    return find("models" if name in models else "matchers", name)
+
+
+def load_plugin(name: str, settings: Sequence[str], asked: Mapping[str, str]) -> Plugin:
+    """Make a model or matcher with its ``--set`` options and those of ``asked`` (`DEFAULT_OPTIONS`) that it knows.
+
+    `UsageError` if something else than the default is asked for that it does not know.
+    """
+    import inspect
+
+    factory = find_factory(name)
+    options = parse_settings(name, factory, settings)
+    known = inspect.signature(factory).parameters
+    for key, value in asked.items():
+        if key in known:
+            options.setdefault(key, value)
+        elif value != DEFAULT_OPTIONS[key]:
+            raise UsageError(f"{name} knows no other {key} than {DEFAULT_OPTIONS[key]}")
+    return Plugin(factory(**options), options)
+
+
+def open_tasks(dataset: str, protocols: Sequence[EvalProtocol], refs_rule: str | None, limit: int | None) -> list[Task]:
+    """The chosen samples of a built dataset under every protocol."""
+    from refsr_bench.protocols.evaluate import Task
+    from refsr_bench.protocols.spec import REFERENCE_RULES
+    from refsr_bench.store import open_dataset, resolve_dataset
+
+    opened = open_dataset(resolve_dataset(dataset))
+    rule = refs_rule or ("first" if any(record.refs for record in opened.records) else "none")
+    if rule not in REFERENCE_RULES:
+        raise UsageError(f"there is no reference rule called {rule!r}", did_you_mean(rule, REFERENCE_RULES))
+    return [Task(opened, opened.records[:limit], protocol, rule) for protocol in protocols]
+
+
+def default_folder(task: Task, label: str) -> Path:
+    """Where a run of ``label`` goes unless told otherwise."""
+    return Path("runs") / task.dataset.info.name / label / task.protocol.name / task.refs_rule
+
+
+def describe_run(
+    task: Task,
+    card: ModelCard,
+    options: Mapping[str, str],
+    *,
+    images: str,
+    device: str | None,
+    file_pattern: str = "{name}.png",
+) -> RunInfo:
+    """What ``run.json`` says of a run that begins."""
+    from refsr_bench.protocols.run import library_versions
+    from refsr_bench.schema import RunInfo
+
+    return RunInfo(
+        status="running",
+        model=card,
+        options=dict(options),
+        dataset=task.dataset.info.id,
+        manifest_sha256=task.dataset.info.manifest_sha256,
+        protocol=task.protocol.model_dump(),
+        refs_rule=task.refs_rule,
+        samples=len(task.records),
+        images=images,
+        file_pattern=file_pattern,
+        device=device,
+        versions=library_versions(),
+    )
+
+
+class Finished(NamedTuple):
+    """A sealed run."""
+
+    target: Target
+    info: RunInfo
+    rows: list[Row]
+
+
+def evaluate(plugin: Plugin, targets: Sequence[Target], *, overwrite: bool) -> list[Finished]:
+    """Begin or resume the runs of one model on the same samples, restore and match what is missing, score, seal.
+
+    Correspondences of a model that also restores are scored for the first target only: they hardly depend on the
+    protocol and cost as much as restoring.
+    """
+    from refsr_bench.protocols.evaluate import restore_all
+    from refsr_bench.protocols.matching import FLOW_FOLDER
+    from refsr_bench.protocols.run import open_run
+
+    card, first = plugin.card, targets[0].task
+    if not plugin.restores:
+        require_truth(card, first)
+    what = {"images": "sr"} if plugin.restores else {"images": FLOW_FOLDER, "file_pattern": "{name}.npz"}
+    device = plugin.options.get("device", "cpu")
+    infos = [describe_run(target.task, card, plugin.options, device=device, **what) for target in targets]
+    with ExitStack() as runs:
+        for target, info in zip(targets, infos, strict=True):
+            runs.enter_context(open_run(target.run_dir, info, overwrite=overwrite))
+        if plugin.restores:
+            with counted(f"{card.name} on {first.dataset.info.id}", len(first.records)) as on_item:
+                restore_all(plugin.made, targets, on_item)
+        return [
+            _score_run(plugin, target, info, matching=plugin.matches and (target is targets[0] or not plugin.restores))
+            for target, info in zip(targets, infos, strict=True)
+        ]
+
+
+def _score_run(plugin: Plugin, target: Target, info: RunInfo, *, matching: bool) -> Finished:
+    from refsr_bench.protocols.evaluate import read_journal
+    from refsr_bench.protocols.matching import MATCH_JOURNAL_NAME, match_all, score_matches, with_truth
+    from refsr_bench.protocols.run import finish_run
+
+    card, task = plugin.card, target.task
+    attempts = read_journal(target.run_dir)
+    rows = []
+    if plugin.restores:
+        rows += score_pictures(task, card.name, target.picture, _reasons(attempts), visible=plugin.matches)
+    if matching:
+        with counted(f"{card.name} matches", len(with_truth(task))) as on_item:
+            match_all(plugin.made, task, target.run_dir, on_item)
+        matched = read_journal(target.run_dir, MATCH_JOURNAL_NAME)
+        rows += score_matches(card, task, _metrics("matches", task.protocol), target.run_dir, _reasons(matched))
+        attempts = attempts or matched
+    chosen = [attempts[record.name] for record in task.records if record.name in attempts]
+    return Finished(target, finish_run(target.run_dir, info, rows, chosen), rows)
+
+
+def score_pictures(
+    task: Task, model: str, sr_path: Callable[[str], Path], reasons: Mapping[str, str], *, visible: bool = False
+) -> list[Row]:
+    """Rows of the pictures at ``sr_path(name)``; ``reasons`` explains the missing ones.
+
+    visible : also over the pixels that the reference shows, where the dataset knows them.
+    """
+    from refsr_bench.protocols.evaluate import score_all
+    from refsr_bench.protocols.matching import score_visible
+
+    metrics = _metrics("pictures", task.protocol)
+    rows = []
+    with show_progress("score", len(task.records)) as advance:
+        for row in score_all(model, task, metrics, sr_path, reasons):
+            rows.append(row)
+            advance(len(rows) // len(metrics))
+    if visible:
+        rows += score_visible(model, task, _metrics("visible", task.protocol), sr_path, reasons)
+    return rows
+
+
+def _metrics(on: str, protocol: EvalProtocol) -> list[Metric]:
+    from refsr_bench.lookup import find, list_entries
+    from refsr_bench.protocols.spec import applies
+
+    every: list[Metric] = [find("metrics", name) for name in list_entries("metrics")]
+    return [metric for metric in every if metric.on == on and applies(metric, protocol)]
+
+
+def require_truth(card: ModelCard, task: Task) -> None:
+    """`UsageError` if no sample's true correspondences are known: a matcher cannot be scored then."""
+    from refsr_bench.protocols.matching import with_truth
+
+    if not with_truth(task):
+        raise UsageError(
+            f"{task.dataset.info.id} knows no true correspondences, so {card.name} cannot be scored on it",
+            "the demo set knows some: refsr-bench build demo",
+        )
+
+
+def _reasons(attempts: Mapping[str, Attempt]) -> dict[str, str]:
+    return {name: attempt.reason for name, attempt in attempts.items() if attempt.reason is not None}
+
+
+@contextmanager
+def counted(label: str, total: int) -> Iterator[Callable[[Attempt | None], None]]:
+    """A progress bar that moves by one an attempt."""
+    with show_progress(label, total) as advance:
+        done = iter(range(1, total + 1))
+        yield lambda attempt: advance(next(done))
+
+
+def report(finished: Finished, as_json: bool) -> None:
+    """Print a run's table and folders; `ItemsFailed` if samples failed."""
+    from refsr_bench.results.formats import to_json, to_markdown
+    from refsr_bench.results.leaderboard import make_tables
+    from refsr_bench.results.rows import Run
+
+    run_dir, info = finished.target.run_dir, finished.info
+    tables = make_tables([Run(run_dir, tuple(finished.rows))])
+    images = run_dir / info.images
+    if as_json:
+        print_json(
+            {
+                "run_dir": str(run_dir),
+                "images": str(images),
+                "run": info.model_dump(mode="json"),
+                "tables": to_json(tables),
+                "failed": _failures(finished.rows),
+            }
+        )
+    else:
+        what = "matches" if info.file_pattern.endswith(".npz") else "restored images"
+        click.echo(to_markdown(tables))
+        click.echo(f"run folder: {run_dir}\n{what}: {images}")
+    raise_failures([finished])
+
+
+def report_effects(runs: Sequence[Finished], as_json: bool) -> None:
+    """Print every protocol's scores and their differences to the first one's; `ItemsFailed` if samples failed."""
+    from refsr_bench.protocols.spec import choices
+    from refsr_bench.results.effects import Measured, protocol_effects, to_markdown
+
+    base = choices(runs[0].target.task.protocol)
+    measured = []
+    for run in runs:
+        protocol = run.target.task.protocol
+        changed = ", ".join(f"{key}:{value}" for key, value in choices(protocol).items() if value != base[key])
+        measured.append(Measured(protocol.name, changed, tuple(run.rows)))
+    effects = protocol_effects(measured)
+    folders = {run.target.task.protocol.name: str(run.target.run_dir) for run in runs}
+    if as_json:
+        print_json({"effects": [effect._asdict() for effect in effects], "run_dirs": folders})
+    else:
+        click.echo(to_markdown(runs[0].info.dataset, runs[0].info.model.name, effects))
+        click.echo("run folders:\n" + "\n".join(f"  {folder}" for folder in folders.values()))
+    raise_failures(runs)
+
+
+def _failures(rows: Sequence[Row]) -> dict[str, str | None]:
+    """Sample to the reason of its first failed row."""
+    return {row.sample: row.reason for row in reversed(rows) if row.status == "failed"}
+
+
+def raise_failures(runs: Sequence[Finished]) -> None:
+    """`ItemsFailed` that names the failed samples, if there are any."""
+    from refsr_bench.results.formats import printable
+
+    failed = {sample: reason for run in reversed(runs) for sample, reason in _failures(run.rows).items()}
+    if failed:
+        listing = "".join(f"\n  {printable(f'{sample}: {reason}')}" for sample, reason in sorted(failed.items())[:20])
+        raise ItemsFailed(f"{len(failed)} of {runs[0].info.samples} samples failed:{listing}")
