@@ -7,6 +7,7 @@
     ├── ManualStepNeeded       3   a file or key only a person can provide; the exact command is printed
     ├── IntegrityError         4   a hash, manifest or checkpoint that is not what it claims to be
     │   └── ImageError         4   a picture that is truncated, disguised, too large or not a picture
+    ├── StorageError           4   a disk that is full, or a folder that cannot be written
     ├── ItemsFailed            5   the run finished, some items did not; each one is a row with a reason
     ├── NetworkError           6   the network failed; the same command resumes
     ├── SignatureMismatch      7   numbers measured in different ways were about to be compared
@@ -55,6 +56,12 @@ class IntegrityError(RefsrError):
 
 class ImageError(IntegrityError):
     """A picture is truncated, disguised, too large, or not a picture at all."""
+
+
+class StorageError(RefsrError):
+    """The disk is full or a folder cannot be written; nothing half-written is left visible."""
+
+    exit_code = 4
 
 
 class ItemsFailed(RefsrError):

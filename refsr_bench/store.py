@@ -12,6 +12,8 @@ like a dataset, and the next one clears what it left.
 
 from __future__ import annotations
 
+import errno
+import glob
 import hashlib
 import json
 import os
@@ -27,8 +29,8 @@ import filelock
 import platformdirs
 import pydantic
 
-from refsr_bench.errors import ImageError, IntegrityError, ManualStepNeeded, UsageError
-from refsr_bench.images import decode_image, read_bytes
+from refsr_bench.errors import ImageError, IntegrityError, ManualStepNeeded, StorageError, UsageError
+from refsr_bench.images import Decoded, decode_image, read_bytes
 from refsr_bench.schema import (
     SCHEMA_VERSION,
     DatasetInfo,
@@ -65,6 +67,11 @@ class Problem(NamedTuple):
 def data_dir() -> Path:
     """Folder of built datasets: ``REFSR_DATA_DIR``, else the user's data folder."""
     return _folder("REFSR_DATA_DIR", platformdirs.user_data_path("refsr-bench") / "datasets")
+
+
+def cache_dir() -> Path:
+    """Folder of downloaded and unpacked archives, safe to delete: ``REFSR_CACHE_DIR``, else the user's cache folder."""
+    return _folder("REFSR_CACHE_DIR", platformdirs.user_cache_path("refsr-bench"))
 
 
 def model_dir() -> Path:
@@ -117,6 +124,35 @@ def to_json_line(value: Frozen) -> str:
     return json.dumps(dumped, sort_keys=True, separators=(",", ":"), ensure_ascii=False) + "\n"
 
 
+@contextmanager
+def naming_storage_faults(folder: Path, *, needed: int | None = None) -> Iterator[None]:
+    """Turn a full disk, or a folder that cannot be used, into a `StorageError` that says so.
+
+    ``needed`` bytes must be free on the disk that holds ``folder`` before any work begins.
+    """
+    need = "" if needed is None else f"about {needed:,} bytes are needed, "
+    if needed is not None and needed > _free_bytes(folder):
+        raise _disk_full(folder, need)
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise _disk_full(folder, need) from None
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST):
+            where = error.filename or folder
+            raise StorageError(f"{where}: cannot be used ({error.strerror})", "choose another folder") from None
+        raise
+
+
+def _disk_full(folder: Path, need: str) -> StorageError:
+    return StorageError(f"{folder}: the disk is full ({need}{_free_bytes(folder):,} are free)", "make room, then again")
+
+
+def _free_bytes(folder: Path) -> int:
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(existing).free
+
+
 def add_file(root: Path, path: str, data: bytes) -> StoredFile:
     """Write a file of a dataset under construction and describe it."""
     target = root / path
@@ -125,9 +161,12 @@ def add_file(root: Path, path: str, data: bytes) -> StoredFile:
     return StoredFile(path=path, sha256=sha256_bytes(data), bytes=len(data))
 
 
-def add_image(root: Path, path: str, data: bytes) -> StoredImage:
-    """Check that the bytes are a picture, write them unchanged into a dataset under construction, describe them."""
-    pixels, conversions = decode_image(data, path)
+def add_image(root: Path, path: str, data: bytes, decoded: Decoded | None = None) -> StoredImage:
+    """Check that the bytes are a picture, write them unchanged into a dataset under construction, describe them.
+
+    ``decoded`` is the picture where the caller has already decoded ``data``.
+    """
+    pixels, conversions = decoded or decode_image(data, path)
     stored = add_file(root, path, data)
     height, width = pixels.shape[:2]
     return StoredImage(**stored.model_dump(), height=height, width=width, conversions=conversions)
@@ -137,34 +176,40 @@ def add_image(root: Path, path: str, data: bytes) -> StoredImage:
 
 
 @contextmanager
-def building(target: Path) -> Iterator[Path]:
+def building(target: Path, *, marker: str = INFO_NAME, needed: int | None = None) -> Iterator[Path]:
     """Give an empty folder to build a dataset in; on success it becomes ``target`` with one rename.
 
     Holds a lock beside ``target``, so of two builders one waits; clears what killed builders left. An existing
-    dataset is replaced only at the end; `UsageError` if ``target`` holds anything else.
+    dataset is replaced only at the end; `UsageError` if ``target`` holds anything else. ``marker`` is the file that
+    makes a folder one that may be replaced. `StorageError` if ``needed`` bytes are not free or the disk fills up.
     """
     target = target.resolve()  # a link stays a link: what it points to is replaced
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(target.with_name(f".{target.name}.lock")):
-        replaced = target.with_name(f".{target.name}.replaced")
-        if replaced.exists() and not target.exists():
-            replaced.replace(target)  # an earlier build was killed between its two renames
-        for leftover in (replaced, *target.parent.glob(f".{target.name}.building-*")):
-            shutil.rmtree(leftover, ignore_errors=True)
-        if target.exists() and not (target.is_dir() and (_is_dataset(target) or not any(target.iterdir()))):
-            raise UsageError(f"{target}: holds other files, no dataset is built over them", "choose another folder")
-        work = target.with_name(f".{target.name}.building-{uuid.uuid4().hex}")
-        work.mkdir()
-        try:
-            yield work
-            if target.exists():
-                target.replace(replaced)
-                work.replace(target)
-                shutil.rmtree(replaced)
-            else:
-                work.replace(target)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+    with naming_storage_faults(target.parent, needed=needed):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(target.with_name(f".{target.name}.lock")):
+            yield from _replace_when_whole(target, marker)
+
+
+def _replace_when_whole(target: Path, marker: str) -> Iterator[Path]:
+    replaced = target.with_name(f".{target.name}.replaced")
+    if replaced.exists() and not target.exists():
+        replaced.replace(target)  # an earlier build was killed between its two renames
+    for leftover in (replaced, *target.parent.glob(f".{glob.escape(target.name)}.building-*")):
+        shutil.rmtree(leftover, ignore_errors=True)
+    if target.exists() and not (target.is_dir() and ((target / marker).is_file() or not any(target.iterdir()))):
+        raise UsageError(f"{target}: holds other files, no dataset is built over them", "choose another folder")
+    work = target.with_name(f".{target.name}.building-{uuid.uuid4().hex}")
+    work.mkdir()
+    try:
+        yield work
+        if target.exists():
+            target.replace(replaced)
+            work.replace(target)
+            shutil.rmtree(replaced)
+        else:
+            work.replace(target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def _is_dataset(folder: Path) -> bool:

@@ -17,6 +17,7 @@ from refsr_bench.store import add_image, building, seal
 def _private_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("REFSR_DATA_DIR", str(home / "data"))
+    monkeypatch.setenv("REFSR_CACHE_DIR", str(home / "cache"))
     monkeypatch.setenv("REFSR_MODEL_DIR", str(home / "models"))
 
 

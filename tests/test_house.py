@@ -27,6 +27,8 @@ HOMES = {  # library: the only places that may import it
     "bs4": ("collectors",),
     "protego": ("collectors",),
     "flask": ("localweb.py", "collectors", "results"),
+    "gdown": ("collectors",),
+    "urllib3": ("collectors",),
     "click": ("cli",),
     "tqdm": ("cli",),
 }
