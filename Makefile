@@ -18,11 +18,11 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $(STAMP)
 
-demo: $(STAMP)  ## build the embedded demo set, evaluate bicubic on it, print the signed leaderboard
+demo: $(STAMP)  ## build the embedded demo set, evaluate bicubic on it, print the signed leaderboard, write the report
 	$(BIN)/refsr-bench build demo
 	$(BIN)/refsr-bench eval bicubic --dataset demo --out runs/demo/bicubic --overwrite > /dev/null
 	$(BIN)/refsr-bench leaderboard runs/demo
-	@echo "restored images: runs/demo/bicubic/sr"
+	$(BIN)/refsr-bench leaderboard runs/demo --format html --out runs/demo-report
 
 test: $(STAMP)  ## run all tests that need neither a GPU nor the network
 	$(BIN)/python -m pytest -q -m "not slow and not gpu"

@@ -241,5 +241,7 @@ class RunInfo(Frozen):
     """First eight digits of each row line's SHA-256, in order, joined by spaces: they tell which line was changed."""
     restore_seconds_total: float | None = None
     restore_seconds_median: float | None = None
+    multiply_adds: int | None = None
+    """Multiply-adds for one 40x40 LR picture and a 160x160 reference, as torch counts them; None where it cannot."""
     peak_memory_bytes: int | None = None
     """Largest resident set of the process that restored, interpreter and libraries included."""

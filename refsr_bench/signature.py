@@ -9,6 +9,7 @@ Two numbers may be compared exactly when their signatures are equal. `refsr_benc
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 from refsr_bench.errors import UsageError
@@ -36,6 +37,7 @@ def make_signature(metric: str, fields: dict[str, str]) -> Signature:
     return Signature(metric, tuple(fields.items()))
 
 
+@functools.lru_cache(maxsize=4096)  # tables ask for the same few signatures once a row
 def parse_signature(text: str) -> Signature:
     """Read a signature's text form; `UsageError` says where it breaks.
 

@@ -31,6 +31,7 @@ def compare(run_a: Path, run_b: Path, metric: str, fail_below: float | None, sho
     """
     from refsr_bench.results.compare import compare_runs, describe_change
     from refsr_bench.results.formats import printable
+    from refsr_bench.results.noise import read_protocol_noise
     from refsr_bench.results.rows import find_runs
 
     found = [find_runs([folder]) for folder in (run_a, run_b)]
@@ -47,7 +48,8 @@ def compare(run_a: Path, run_b: Path, metric: str, fail_below: float | None, sho
     if as_json:
         print_json([{**c._asdict(), "difference": c.difference._asdict()} for c in changes.values()])
     else:
-        click.echo("\n".join(describe_change(change, *names) for change in changes.values()))
+        noise = read_protocol_noise()
+        click.echo("\n".join(describe_change(change, names[0], names[1], noise) for change in changes.values()))
         listed = changes[metric].samples
         for title, samples in (("worst", listed[:show]), ("best", listed[::-1][:show])):
             click.echo(f"{title}: " + ", ".join(f"{printable(sample)} {value:+.2f}" for sample, value in samples))

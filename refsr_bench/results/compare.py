@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from refsr_bench.errors import SignatureMismatch, UsageError
+from refsr_bench.results.leaderboard import format_value, lower_is_better
+from refsr_bench.results.noise import ProtocolNoise
 from refsr_bench.results.rows import Run
 from refsr_bench.results.statistics import Difference, bootstrap_difference, holm_adjust, randomisation_p_value
 from refsr_bench.schema import Row
@@ -88,16 +91,38 @@ def _change(metric: str, rows_a: list[Row], rows_b: list[Row]) -> Change:
     )
 
 
-def describe_change(change: Change, name_a: str, name_b: str) -> str:
-    """One plain sentence about a change."""
-    unit = " dB" if change.metric.startswith("psnr") else ""
-    digits = 2 if unit else 4
-    mean, low, high = (f"{value:+.{digits}f}" for value in change.difference)
-    size = len(change.samples)
-    certain = change.difference.low > 0 or change.difference.high < 0
-    verdict = ("better" if change.difference.mean > 0 else "worse") if certain else "not distinguishable"
-    relation = "from" if verdict == "not distinguishable" else "than"
+def is_certain(difference: Difference) -> bool:
+    """Whether a difference's interval leaves out zero."""
+    return difference.low > 0 or difference.high < 0
+
+
+def describe_change(change: Change, name_a: str, name_b: str, noise: ProtocolNoise | None = None) -> str:
+    """One plain sentence about a change, with a warning where the protocol alone could have made it."""
+    values = [value for _, value in change.samples]
+    return describe_difference(change.metric, name_a, name_b, values, change.difference, change.p_value, noise)
+
+
+def describe_difference(
+    metric: str,
+    name_a: str,
+    name_b: str,
+    values: Sequence[float],
+    difference: Difference,
+    p_value: float,
+    noise: ProtocolNoise | None,
+) -> str:
+    """One plain sentence about paired differences ``values`` = B - A of a metric."""
+    unit = " dB" if metric.startswith("psnr") else " px" if metric.startswith("aee") else ""
+    mean, low, high = (("-" if v < 0 else "+") + format_value(metric, abs(v)) for v in difference)
+    falling = lower_is_better(metric)
+    better, worse = (sum(v < 0 if falling == wanted else v > 0 for v in values) for wanted in (True, False))
+    if not is_certain(difference):
+        verdict = "not distinguishable from"
+    else:
+        verdict = "better than" if (difference.mean < 0) == falling else "worse than"
+    warning = noise.describe(metric, difference.mean) if noise and verdict != "not distinguishable from" else ""
     return (
-        f"{change.metric}: {name_b} is {verdict} {relation} {name_a}, {mean}{unit} on {size} images "
-        f"(95 % interval {low} to {high}; better on {change.better}, worse on {change.worse}; p = {change.p_value:.2g})"
+        f"{metric}: {name_b} is {verdict} {name_a}, {mean}{unit} on {len(values)} images "
+        f"(95 % interval {low} to {high}; better on {better}, worse on {worse}; p = {p_value:.2g})"
+        + (f"; {warning}" if warning else "")
     )

@@ -45,7 +45,7 @@ def printable(text: str) -> str:
     >>> printable("a\\x1b[31m\\u202eb")
     'a?[31m?b'
     """
-    return "".join(c if c.isprintable() else "?" for c in text)
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 def escape_markdown(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -153,6 +153,13 @@ def _rank(lines: Sequence[Line], columns: Sequence[str]) -> list[Line]:
 def lower_is_better(column: str) -> bool:
     """Whether a smaller mean is the better one in a column, told from its metric's name."""
     return parse_signature(column).metric.startswith(("aee", "lpips", "dists", "niqe"))
+
+
+def is_outdated(column: str, definitions: Mapping[str, str]) -> bool:
+    """Whether a column's metric has another definition today; ``definitions`` are the present versions by name."""
+    signature = parse_signature(column)
+    version = dict(signature.fields).get("def")
+    return version is not None and definitions.get(signature.metric, version) != version
 
 
 _IN_UNIT_RANGE = ("ssim", "lpips", "dists", "pck", "valid_fraction")

@@ -7,6 +7,8 @@ import importlib.resources
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from refsr_bench.schema import ModelCard
+
 
 class Published(NamedTuple):
     """One printed result. ``psnr`` and ``ssim`` are texts with the digits that were printed; empty where none were."""
@@ -38,6 +40,22 @@ def select_published(
         for p in read_published()
         if dataset in (None, p.dataset) and method in (None, p.method) and table in (None, p.table)
     )
+
+
+def published_for(card: ModelCard, dataset: str) -> tuple[Published, ...]:
+    """The published numbers of the method a model card describes, on a dataset.
+
+    Papers call the variant trained without a GAN loss "NAME-rec" where they print both, else "NAME".
+    """
+    base = _plain(card.name.removesuffix("-gan").removesuffix("-rec"))
+    numbers = [p for p in read_published() if p.dataset == dataset]
+    names = {_plain(p.method) for p in read_published()}
+    wanted = base if card.adversarial or base + "rec" not in names else base + "rec"
+    return tuple(p for p in numbers if _plain(p.method) == wanted)
+
+
+def _plain(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum())
 
 
 def to_grid(numbers: Sequence[Published]) -> list[list[str]]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+_KEPT = 2_000_000
+"""Numbers of random draws that are kept for the next call at most, per kind and size."""
 
 
 class Difference(NamedTuple):
@@ -32,8 +36,7 @@ def bootstrap_difference(
     values = np.asarray(differences, np.float64)
     if not values.size:
         raise ValueError("there are no differences")
-    rng = np.random.default_rng(seed)
-    means = np.concatenate([values[rng.integers(0, values.size, (n, values.size))].mean(1) for n in _pieces(draws)])
+    means = np.concatenate([weights @ values for weights in _resamplings(values.size, draws, seed)]) / values.size
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return Difference(float(values.mean()), float(low), float(high))
@@ -47,11 +50,46 @@ def randomisation_p_value(differences: ArrayLike, *, draws: int = 10_000, seed: 
     """
     values = np.asarray(differences, np.float64)
     observed = abs(values.sum())
-    rng = np.random.default_rng(seed)
     # A tolerance, so that sums that differ by rounding alone count as equal.
     limit = observed - 1e-9 * (np.abs(values).sum() + 1e-300)
-    hits = sum(int((np.abs(rng.choice([-1.0, 1.0], (n, values.size)) @ values) >= limit).sum()) for n in _pieces(draws))
+    hits = sum(int((np.abs(signs @ values) >= limit).sum()) for signs in _random_signs(values.size, draws, seed))
     return (hits + 1) / (draws + 1)
+
+
+_Draws = tuple[NDArray[np.float64], ...]
+
+
+@functools.lru_cache(maxsize=8)
+def _kept_resamplings(size: int, draws: int, seed: int) -> _Draws:
+    return tuple(_make_resamplings(size, draws, seed))
+
+
+def _resamplings(size: int, draws: int, seed: int) -> Iterable[NDArray[np.float64]]:
+    """How often each value is drawn in each resampling, ``(n, size)`` a piece; small ones are kept, as tables ask
+    for the same draws hundreds of times."""
+    return (_kept_resamplings if size * draws <= _KEPT else _make_resamplings)(size, draws, seed)
+
+
+def _make_resamplings(size: int, draws: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    rng = np.random.default_rng(seed)
+    for n in _pieces(draws):
+        drawn = rng.integers(0, size, (n, size)) + size * np.arange(n)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=n * size).reshape(n, size).astype(np.float64)
+
+
+@functools.lru_cache(maxsize=8)
+def _kept_signs(size: int, draws: int, seed: int) -> _Draws:
+    return tuple(_make_signs(size, draws, seed))
+
+
+def _random_signs(size: int, draws: int, seed: int) -> Iterable[NDArray[np.float64]]:
+    return (_kept_signs if size * draws <= _KEPT else _make_signs)(size, draws, seed)
+
+
+def _make_signs(size: int, draws: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    rng = np.random.default_rng(seed)
+    for n in _pieces(draws):
+        yield rng.choice([-1.0, 1.0], (n, size))
 
 
 def _pieces(draws: int, piece: int = 1000) -> list[int]:

@@ -1,0 +1,1 @@
+"""The static HTML report: one folder that opens from disk, without network, server or framework."""
