@@ -48,9 +48,9 @@ def leaderboard(
 ) -> None:
     """Print the means of all runs in or below the folders RUNS (default: runs) as tables.
 
-    Numbers with different signatures are never in one column, and never ranked together. --format html writes a folder of pages with every
-    image's scores and pictures; it opens from disk. --check finds edited, removed, added, repeated and foreign rows,
-    files cut short, and metric definitions that are outdated.
+    Numbers with different signatures are never in one column, and never ranked together. --format html writes a
+    folder of pages with every image's scores and pictures; it opens from disk. --check finds edited, removed, added,
+    repeated and foreign rows, files cut short, and metric definitions that are outdated.
 
     \b
     Examples:
