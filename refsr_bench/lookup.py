@@ -26,7 +26,23 @@ class Entry(NamedTuple):
 BUILT_IN: dict[Kind, dict[str, Entry]] = {
     "datasets": {
         "demo": Entry("refsr_bench.collectors.demo:build", "21 real pairs from scikit-image's photographs; offline"),
-        "custom": Entry("refsr_bench.collectors.custom:build", "your own photographs: one scene, or input/ref folders"),
+        "custom": Entry(
+            "refsr_bench.collectors.custom:build", "your own photographs: a scene, input/ref folders, a CSV"
+        ),
+        "cufed5": Entry(
+            "refsr_bench.collectors.cufed5:build", "126 inputs, five references of falling similarity each"
+        ),
+        "cufed": Entry("refsr_bench.collectors.cufed:build", "11,871 training pairs of 160x160 px"),
+        "sun80": Entry("refsr_bench.collectors.sun80:build", "80 inputs, about twenty scene matches each"),
+        "urban100": Entry("refsr_bench.collectors.urban100:build", "100 buildings; the LR picture is the reference"),
+        "manga109": Entry("refsr_bench.collectors.manga109:build", "109 comic pages, from your licensed copy"),
+        "manga109-third-party": Entry(
+            "refsr_bench.collectors.manga109:build_third_party", "the same, references by a third party's list"
+        ),
+        "wr-sr": Entry("refsr_bench.collectors.wr_sr:build", "80 pairs found on the web, as released"),
+        "set5": Entry("refsr_bench.collectors.set5:build", "5 single pictures with MATLAB LR, for calibration"),
+        "set14": Entry("refsr_bench.collectors.set14:build", "14 single pictures with MATLAB LR, for calibration"),
+        "bsd100": Entry("refsr_bench.collectors.bsd100:build", "100 single pictures with MATLAB LR, for calibration"),
     },
     "models": {
         "bicubic": Entry("refsr_bench.models.bicubic:build", "Pillow's bicubic x4; the floor of every table"),
@@ -81,6 +97,13 @@ def find(kind: Kind, name: str) -> Any:
             f"the plug-in {name!r} ({table[name].target}) cannot be loaded: {type(error).__name__}: {error}",
             f"repair or uninstall it: it comes from {table[name].summary.removeprefix('plug-in of ')}",
         ) from error
+
+
+def find_card(kind: Kind, name: str) -> Any | None:
+    """The card that the module of a plug-in keeps in ``CARDS`` under its name; None if it keeps none."""
+    find(kind, name)
+    module = importlib.import_module(list_entries(kind)[name].target.partition(":")[0])
+    return getattr(module, "CARDS", {}).get(name)
 
 
 def _plug_ins(kind: Kind) -> tuple[EntryPoint, ...]:

@@ -149,6 +149,39 @@ class Matches(NamedTuple):
     score: NDArray[np.float64]
 
 
+class SourceFile(Frozen):
+    """One published file that a dataset is built from, and where people get it."""
+
+    file: str
+    """Its name as published; a file of this name is looked for in folders too."""
+    holds: str
+    """What is in it, for people."""
+    urls: tuple[str, ...] = ()
+    """Mirrors in order; ``gdrive:ID`` is a file on Google Drive. Empty where it cannot be fetched by a program."""
+    found_at: str
+    """Where a person gets it, in words."""
+    sha256: Sha256 | None = None
+    """None where nobody recorded it: then the first file is trusted and its hash enforced from there on."""
+
+
+class DatasetCard(Frozen):
+    """What a dataset is, whether or not it is built: printed by ``info`` and in ``docs/datasets.md``."""
+
+    name: SampleName
+    version: str
+    title: str
+    licence: str
+    citation: str
+    builder_version: str
+    samples: int | None = None
+    """How many there are; None where the user decides."""
+    references: str
+    """Which references a sample has, in words."""
+    sources: tuple[SourceFile, ...] = ()
+    description: str
+    """Markdown: what it is for, its layout as published, what is special about it."""
+
+
 class DatasetInfo(Frozen):
     """``dataset.json``, the file that makes a folder a dataset; written last."""
 
@@ -163,13 +196,19 @@ class DatasetInfo(Frozen):
     samples: int
     groups: dict[str, int]
     manifest_sha256: Sha256
+    bytes: int | None = None
+    """Size of all files together."""
+    sources: dict[str, str] = Field(default_factory=dict)
+    """What it was built from: file or folder name to hash and address."""
+    modified: bool = Field(default=False, exclude=True)
+    """Whether files were changed after the build and the user said to go on; never on disk."""
     options: dict[str, str] = Field(default_factory=dict)
     """What the builder was told or decided, as far as it can differ from build to build: seed, ranges, source set."""
 
     @property
     def id(self) -> str:
         """Name and the first six digits of the manifest's hash, as a signature shows them: ``demo@1f3c9a``."""
-        return f"{self.name}@{self.manifest_sha256[:6]}"
+        return f"{self.name}@{self.manifest_sha256[:6]}" + ("+modified" if self.modified else "")
 
 
 class ModelCard(Frozen):

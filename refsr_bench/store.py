@@ -29,7 +29,7 @@ import filelock
 import platformdirs
 import pydantic
 
-from refsr_bench.errors import ImageError, IntegrityError, ManualStepNeeded, StorageError, UsageError
+from refsr_bench.errors import IntegrityError, ManualStepNeeded, StorageError, UsageError
 from refsr_bench.images import Decoded, decode_image, read_bytes
 from refsr_bench.schema import (
     SCHEMA_VERSION,
@@ -52,13 +52,6 @@ class Dataset(NamedTuple):
     root: Path
     info: DatasetInfo
     records: tuple[Record, ...]
-
-
-class Problem(NamedTuple):
-    """One thing that is wrong with a dataset: which file, and what."""
-
-    path: str
-    problem: str
 
 
 # --- folders -----------------------------------------------------------------------------------------------------
@@ -227,8 +220,13 @@ def seal(
     citation: str,
     builder_version: str,
     options: Mapping[str, str] | None = None,
+    sources: Mapping[str, str] | None = None,
 ) -> DatasetInfo:
-    """Write the manifest and, last, ``dataset.json``: from here on the folder is a dataset."""
+    """Write the manifest and, last, ``dataset.json``: from here on the folder is a dataset.
+
+    ``sources`` says what it was built from; it is kept beside the manifest, not in it, so the same pictures have the
+    same identity wherever they came from.
+    """
     _refuse_duplicates(record.name for record in records)
     manifest = "".join(to_json_line(record) for record in records).encode()
     atomic_write_bytes(root / MANIFEST_NAME, manifest)
@@ -242,7 +240,9 @@ def seal(
         samples=len(records),
         groups=dict(Counter(record.group for record in records)),
         manifest_sha256=sha256_bytes(manifest),
+        bytes=sum({stored.path: stored.bytes for record in records for stored in stored_files(record)}.values()),
         options=dict(options or {}),
+        sources=dict(sources or {}),
     )
     atomic_write_json(root / INFO_NAME, info.model_dump(mode="json"))
     return info
@@ -344,25 +344,3 @@ def stored_files(record: Record) -> Iterator[StoredFile]:
     for ref in record.refs:
         yield ref
         yield from (file for file in (ref.disparity, ref.valid_mask) if file is not None)
-
-
-def verify_dataset(dataset: Dataset) -> list[Problem]:
-    """Re-hash every file of a dataset and decode every picture; returns what is wrong, nothing if all is well."""
-    problems: list[Problem] = []
-    files = {stored.path: stored for record in dataset.records for stored in stored_files(record)}
-    for path, stored in files.items():
-        try:
-            data = read_stored(dataset.root, stored)
-            if isinstance(stored, StoredImage):
-                shape = decode_image(data, path).pixels.shape[:2]
-                if shape != (stored.height, stored.width):
-                    declared = (stored.height, stored.width)
-                    problems.append(Problem(path, f"decodes to {shape}, the manifest says {declared}"))
-        except ImageError as error:
-            problems.append(Problem(path, error.problem.removeprefix(f"{dataset.root / path}: ")))
-        except IntegrityError:
-            problems.append(Problem(path, "it was changed after the dataset was built (its SHA-256 differs)"))
-    known = {*files, INFO_NAME, MANIFEST_NAME}
-    present = {file.relative_to(dataset.root).as_posix() for file in dataset.root.rglob("*") if file.is_file()}
-    problems += [Problem(path, "this file is not part of the dataset") for path in sorted(present - known)]
-    return problems

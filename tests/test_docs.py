@@ -26,13 +26,14 @@ def commands(command: click.Command, path: str = "refsr-bench") -> Iterator[tupl
         yield path, command
 
 
-def test_the_command_reference_is_not_stale() -> None:
+def test_generated_pages_are_not_stale() -> None:
     spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert (ROOT / "docs" / "cli-reference.md").read_text("utf-8") == module.render_cli_reference(), "run: make docs"
+    for name, render in module.PAGES.items():
+        assert (ROOT / "docs" / name).read_text("utf-8") == render(), f"{name} is stale, run: make docs"
 
 
 @pytest.mark.parametrize(("path", "command"), list(commands(cli)))

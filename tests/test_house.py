@@ -14,7 +14,7 @@ from refsr_bench.lookup import BUILT_IN, KINDS, find, list_entries
 
 PACKAGE = Path(refsr_bench.__file__).parent
 FOLDERS = ("results", "protocols", "models", "collectors")
-BASE = {"schema", "errors", "store", "images", "geometry", "lookup", "signature", "localweb"}
+BASE = {"schema", "errors", "store", "images", "geometry", "lookup", "signature", "verification", "localweb"}
 BASE_LIBRARIES = {"numpy", "PIL", "cv2", "pydantic", "filelock", "platformdirs", "flask", "werkzeug", "refsr_bench"}
 HOMES = {  # library: the only places that may import it
     "torch": ("models",),
@@ -74,7 +74,8 @@ def run_python(code: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["list"], ["list", "models"], ["info", "c2matching"], ["build", "demo"]]
+    "arguments",
+    [["--help"], ["list"], ["list", "models"], ["info", "c2matching"], ["info", "cufed5"], ["build", "demo"]],
 )
 def test_cheap_commands_load_no_torch(arguments: list[str]) -> None:
     loaded = run_python(

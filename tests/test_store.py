@@ -18,7 +18,6 @@ from refsr_bench.store import (
     INFO_NAME,
     MANIFEST_NAME,
     Dataset,
-    Problem,
     add_file,
     atomic_write_bytes,
     building,
@@ -28,8 +27,8 @@ from refsr_bench.store import (
     seal,
     sha256_bytes,
     to_json_line,
-    verify_dataset,
 )
+from refsr_bench.verification import Problem, verify_dataset
 
 BUILD = """
 import sys, time

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import sys
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -35,10 +37,10 @@ def list_command(kind: str | None, as_json: bool) -> None:
         click.echo(f"{each}:")
         width = max((len(entry["name"]) for entry in entries), default=0)
         for entry in entries:
-            click.echo(f"  {entry['name']:<{width}}  {entry['summary']}{entry.get('state', '')}")
+            click.echo(f"  {entry['name']:<{width}}  {entry['summary']}{_state_of(entry)}")
 
 
-def _listing(kind: str) -> list[dict[str, str]]:
+def _listing(kind: str) -> list[dict[str, Any]]:
     from refsr_bench.lookup import KINDS, list_entries
 
     if kind not in KINDS:  # protocols are not plug-ins: a preset is a published fact
@@ -46,39 +48,56 @@ def _listing(kind: str) -> list[dict[str, str]]:
 
         return [{"name": name, "summary": protocol_summary(protocol)} for name, protocol in PRESETS.items()]
     entries = [{"name": name, "summary": entry.summary} for name, entry in list_entries(kind).items()]
-    return [_with_build_state(entry) for entry in entries] if kind == "datasets" else entries
+    return [{**entry, **_build_state(str(entry["name"]))} for entry in entries] if kind == "datasets" else entries
 
 
-def _with_build_state(entry: dict[str, str]) -> dict[str, str]:
+def _build_state(name: str) -> dict[str, Any]:
+    """Whether a dataset is built under its name: ``built`` is None or its identity, counts, size and folder."""
     from refsr_bench.store import INFO_NAME, data_dir, read_info
 
-    folder = data_dir() / entry["name"]
-    if entry["name"] == "custom" or not (folder / INFO_NAME).is_file():
-        return entry
-    return {**entry, "state": f"  [built: {read_info(folder).id}, {folder}]"}
+    folder = data_dir() / name
+    if name == "custom" or not (folder / INFO_NAME).is_file():
+        return {"built": None}
+    found = read_info(folder)
+    kept = {"id": found.id, "version": found.version, "samples": found.samples, "bytes": found.bytes}
+    return {"built": {**kept, "groups": found.groups, "folder": str(folder)}}
+
+
+def _state_of(entry: dict[str, Any]) -> str:
+    if "built" not in entry:
+        return ""
+    built = entry["built"]
+    if built is None:
+        return "  [not built]" if entry["name"] != "custom" else ""
+    size = f", {built['bytes'] / 1e6:,.1f} MB" if built["bytes"] is not None else ""
+    return f"  [built: {built['id']}, version {built['version']}, {built['samples']} samples{size}, {built['folder']}]"
 
 
 @click.command()
 @click.argument("name")
 @json_option
 def info(name: str, as_json: bool) -> None:
-    """Show the card of a model, or of a built dataset given by NAME or folder.
+    """Show the card of a model or dataset, built or not, or of a dataset's folder.
 
     \b
     Examples:
       refsr-bench info c2matching
-      refsr-bench info demo --json
+      refsr-bench info cufed5 --json
     """
-    from refsr_bench.lookup import BUILT_IN, find, list_entries
+    from refsr_bench.lookup import find_card, list_entries
     from refsr_bench.store import open_dataset, resolve_dataset
 
+    values: dict[str, Any]
     if name in list_entries("models"):
-        factory = find("models", name)
-        card = getattr(sys.modules[factory.__module__], "CARDS", {}).get(name)
+        card = find_card("models", name)
         if card is None:
             raise UsageError(f"the model {name!r} has no card")
         values = card.model_dump(mode="json", exclude_defaults=True)
-    elif name in BUILT_IN["datasets"] or Path(name).is_dir():
+    elif name in list_entries("datasets"):
+        card = find_card("datasets", name)
+        about = {"name": name} if card is None else card.model_dump(mode="json", exclude_defaults=True)
+        values = {**about, **_build_state(name)}
+    elif Path(name).is_dir() or _build_state(name)["built"]:
         dataset = open_dataset(resolve_dataset(name))
         values = {"id": dataset.info.id, "folder": str(dataset.root), **dataset.info.model_dump(mode="json")}
     else:
@@ -87,8 +106,26 @@ def info(name: str, as_json: bool) -> None:
     if as_json:
         print_json(values)
         return
+    click.echo("\n".join(_in_lines(values)))
+
+
+def _in_lines(values: dict[str, Any], indent: str = "") -> Iterator[str]:
+    """A card for people: one line a value, what is longer on lines of its own, further in."""
     for key, value in values.items():
-        click.echo(f"{key.replace('_', ' ')}: {value}")
+        label = f"{indent}{key.replace('_', ' ')}:"
+        if isinstance(value, dict):
+            yield label
+            yield from _in_lines(value, indent + "  ")
+        elif isinstance(value, list) and any(isinstance(each, dict) for each in value):
+            for each in value:
+                yield label
+                yield from _in_lines(each, indent + "  ")
+        elif isinstance(value, list):
+            yield f"{label} {', '.join(map(str, value))}"
+        elif isinstance(value, str) and "\n" in value:
+            yield f"{label}\n{textwrap.indent(value, indent + '  ')}"
+        else:
+            yield f"{label} {'no' if value is None else value}"
 
 
 @click.command()

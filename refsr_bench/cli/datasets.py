@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -12,35 +12,65 @@ from refsr_bench.cli.output import json_option, note, print_json, show_progress
 from refsr_bench.errors import IntegrityError, UsageError
 
 if TYPE_CHECKING:
+    from refsr_bench.schema import DatasetCard
     from refsr_bench.store import Dataset
+
+_PATH = click.Path(path_type=Path, exists=True)
 
 
 @click.command()
 @click.argument("name")
-@click.argument("source", type=click.Path(path_type=Path, exists=True, file_okay=False), required=False)
+@click.argument("source", type=_PATH, required=False)
+@click.option("--from", "given", type=_PATH, metavar="ARCHIVE|DIR", help="The same as SOURCE.")
 @click.option("--out", type=click.Path(path_type=Path), help="Dataset folder to make  [default: in the data folder]")
 @click.option("--force", is_flag=True, help="Build again even if the dataset is there.")
+@click.option("--dry-run", is_flag=True, help="Say what would be built from what, and stop.")
+@click.option("--jobs", type=click.IntRange(1, 64), metavar="N", help="Pictures at a time  [default: one a processor]")
+@click.option("--expect-sha256", metavar="[FILE=]HASH", help="Hash that the archive must have, over any known one.")
+@click.option("--export-lr", is_flag=True, help="Also write x4 bicubic LR pictures, into a folder beside the dataset.")
 @json_option
-def build(name: str, source: Path | None, out: Path | None, force: bool, as_json: bool) -> None:
-    """Build the dataset NAME; "custom" is made from the photographs in the folder SOURCE.
+def build(
+    name: str,
+    source: Path | None,
+    given: Path | None,
+    out: Path | None,
+    force: bool,
+    dry_run: bool,
+    jobs: int | None,
+    expect_sha256: str | None,
+    export_lr: bool,
+    as_json: bool,
+) -> None:
+    """Build the dataset NAME from the archives that its authors published, or from SOURCE.
 
-    SOURCE holds photographs of one scene (each one once as input, all others as its references), or the sub-folders
-    input/ and ref/ with files matched by name (ref/NAME.*, ref/NAME_ref.* or ref/NAME_1.* to NAME_9.*).
+    SOURCE is an archive, a folder of archives, or a folder of pictures as published; without it, archives are
+    downloaded. "custom" is made from your own photographs: SOURCE is a folder of one scene, a folder with input/ and
+    ref/, or a CSV table ("refsr-bench info custom" tells more).
 
     \b
     Examples:
       refsr-bench build demo
+      refsr-bench build cufed5 --from ~/Downloads/CUFED5.zip
       refsr-bench build custom ~/photos/cathedral --out ~/refsr/cathedral
     """
-    from refsr_bench.lookup import find
-    from refsr_bench.store import INFO_NAME, data_dir, open_dataset, verify_dataset
+    from refsr_bench.lookup import find, find_card
+    from refsr_bench.store import INFO_NAME, data_dir, open_dataset, read_info
+    from refsr_bench.verification import verify_dataset
 
-    build_dataset = find("datasets", name)
+    build_dataset, card = find("datasets", name), find_card("datasets", name)
+    if source is not None and given is not None:
+        raise UsageError("SOURCE and --from are the same: give one of them")
+    source = source or given
     if name == "custom" and source is None:
-        raise UsageError("custom needs a folder of photographs", "refsr-bench build custom DIR")
-    target = out or data_dir() / (source.resolve().name if source is not None else name)
+        raise UsageError("custom needs a folder of photographs or a CSV table", "refsr-bench build custom DIR")
+    options = _known_options(name, build_dataset, {"jobs": jobs, "expect_sha256": expect_sha256})
+    own = source.resolve() if name == "custom" and source is not None else None
+    target = out or data_dir() / (name if own is None else own.stem if own.is_file() else own.name)
+    if dry_run:
+        _print_plan(name, card, source, target, as_json)
+        return
     present = (target / INFO_NAME).is_file()
-    if present and not force and _is_outdated(build_dataset, target):
+    if present and not force and card is not None and read_info(target).builder_version != card.builder_version:
         note(f"{target} was built by another version of the builder; building it again")
         force = True
     if present and not force:
@@ -50,16 +80,51 @@ def build(name: str, source: Path | None, out: Path | None, force: bool, as_json
         note(f"{target} is already built and verifies; --force builds it again")
     else:
         with show_progress(f"build {name}", 1) as advance:
-            build_dataset(source, target, progress=lambda done, total: advance(done / total), note=note)
+            build_dataset(source, target, progress=lambda done, total: advance(done / total), note=note, **options)
         dataset = open_dataset(target)
     _print_dataset(dataset, as_json)
+    if export_lr:
+        _export(dataset, target)
 
 
-def _is_outdated(build_dataset: Any, target: Path) -> bool:
-    from refsr_bench.store import read_info
+def _known_options(name: str, build_dataset: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given; `UsageError` for one that the builder does not know."""
+    given = {key: value for key, value in options.items() if value is not None}
+    known = inspect.signature(build_dataset).parameters
+    for key in given:
+        if key not in known:
+            raise UsageError(f"--{key.replace('_', '-')} means nothing to the builder of {name}")
+    return given
 
-    current = getattr(sys.modules[build_dataset.__module__], "BUILDER_VERSION", None)
-    return current is not None and read_info(target).builder_version != current
+
+def _print_plan(name: str, card: DatasetCard | None, source: Path | None, target: Path, as_json: bool) -> None:
+    from refsr_bench.collectors.material import describe_sources
+    from refsr_bench.store import INFO_NAME
+
+    if card is not None and card.sources:
+        sources = describe_sources(card, source)
+    else:
+        sources = [{"file": "folder", "state": f"here: {source}"}] if source is not None else []
+    plan = {"dataset": name, "folder": str(target), "built": (target / INFO_NAME).is_file(), "sources": sources}
+    if as_json:
+        print_json(plan)
+        return
+    click.echo(f"{name} would be built in {target}{' (is built already)' if plan['built'] else ''}")
+    for each in sources:
+        click.echo(f"  {each['file']}: {each['state']}")
+        for key in ("sha256", "urls", "found_at"):
+            if each.get(key):
+                value = each[key]
+                click.echo(f"    {key.replace('_', ' ')}: {', '.join(value) if isinstance(value, list) else value}")
+
+
+def _export(dataset: Dataset, target: Path) -> None:
+    from refsr_bench.collectors.export import export_lr
+
+    folder = target.with_name(f"{target.name}-lr-x4")
+    with show_progress("export LR", 1) as advance:
+        count = export_lr(dataset, folder, progress=lambda done, total: advance(done / total))
+    note(f"{count} LR pictures in {folder}")
 
 
 def _print_dataset(dataset: Dataset, as_json: bool) -> None:
@@ -72,19 +137,22 @@ def _print_dataset(dataset: Dataset, as_json: bool) -> None:
 
 @click.command()
 @click.argument("dataset")
+@click.option("--deep", is_flag=True, help="Decode every picture too.")
 @json_option
-def verify(dataset: str, as_json: bool) -> None:
-    """Re-hash and decode every file of a built DATASET (name or folder); exit 4 names what is wrong.
+def verify(dataset: str, deep: bool, as_json: bool) -> None:
+    """Re-hash every file of a built DATASET (name or folder); exit 4 names what is wrong.
 
     \b
     Examples:
       refsr-bench verify demo
-      refsr-bench verify ~/refsr/cathedral --json
+      refsr-bench verify ~/refsr/cathedral --deep --json
     """
-    from refsr_bench.store import open_dataset, resolve_dataset, verify_dataset
+    from refsr_bench.store import open_dataset, resolve_dataset
+    from refsr_bench.verification import verify_dataset
 
     opened = open_dataset(resolve_dataset(dataset))
-    problems = verify_dataset(opened)
+    with show_progress("verify", 1) as advance:
+        problems = verify_dataset(opened, deep=deep, progress=lambda done, total: advance(done / total))
     if as_json:
         print_json({"id": opened.info.id, "ok": not problems, "problems": [p._asdict() for p in problems]})
     if problems:

@@ -18,22 +18,41 @@ from numpy.typing import NDArray
 from refsr_bench.errors import IntegrityError, UsageError
 from refsr_bench.geometry import as_matrix3, similarity_about_centre, translation, warp_image
 from refsr_bench.images import decode_image, encode_png
-from refsr_bench.schema import DatasetInfo, Image, Record, StoredReference
+from refsr_bench.schema import DatasetCard, DatasetInfo, Image, Record, StoredReference
 from refsr_bench.store import add_file, add_image, building, seal, sha256_bytes
 
-NAME = "demo"
-VERSION = "1"
-BUILDER_VERSION = "1"
-TITLE = "Demo: 21 pairs from scikit-image's photographs"
-LICENCE = "public domain and CC0 photographs; the stereo pair is for research (Middlebury 2014)"
-CITATION = (
-    "van der Walt et al., scikit-image: image processing in Python, PeerJ 2014; "
-    "Scharstein et al., High-resolution stereo datasets with subpixel-accurate ground truth, GCPR 2014"
-)
 EXPECTED_MANIFEST = "8688bdb70aafb99147d0ed4bb71c7936e10206d6e8cb025ef03a6f5cac098d54"
 """SHA-256 of the manifest that the tested versions of Pillow and NumPy give."""
 TESTED_SKIMAGE = "0.26.0"
 """A scikit-image whose photographs are the ones below."""
+
+
+CARD = DatasetCard(
+    name="demo",
+    version="1",
+    title="Demo: 21 pairs from scikit-image's photographs",
+    licence="public domain and CC0 photographs; the stereo pair is for research (Middlebury 2014)",
+    citation=(
+        "van der Walt et al., scikit-image: image processing in Python, PeerJ 2014; "
+        "Scharstein et al., High-resolution stereo datasets with subpixel-accurate ground truth, GCPR 2014"
+    ),
+    builder_version="1",
+    samples=21,
+    references="one: the second view, the same photograph seen differently, or another photograph",
+    description="""\
+Made offline from the photographs inside scikit-image's wheel, in three groups of seven:
+
+| group | HR | reference | what it can tell |
+|---|---|---|---|
+| `two-view` | crop of the left Middlebury motorcycle | window of the right view, disparity kept | true Ref-SR |
+| `upper-bound` | crop of a photograph | the same photograph scaled and turned; matrix and mask kept | an upper bound |
+| `unrelated` | crop of a photograph | another photograph | what a useless reference costs |
+
+In `upper-bound` the answer is in the reference: it is never a realistic score.
+Every manifest line says how its sample was made. Twenty-one small crops are for trying things out; no conclusion
+about a method should rest on them.""",
+)
+CARDS = {CARD.name: CARD}
 
 
 class Photograph(NamedTuple):
@@ -146,16 +165,16 @@ def build(
         info = seal(
             root,
             records,
-            name=NAME,
-            version=VERSION,
-            title=TITLE,
-            licence=LICENCE,
-            citation=CITATION,
-            builder_version=BUILDER_VERSION,
+            name=CARD.name,
+            version=CARD.version,
+            title=CARD.title,
+            licence=CARD.licence,
+            citation=CARD.citation,
+            builder_version=CARD.builder_version,
         )
     if info.manifest_sha256 != EXPECTED_MANIFEST:
         note(
-            f"this is {info.id}, not the published {NAME}@{EXPECTED_MANIFEST[:6]}: another version of Pillow or NumPy "
+            f"this is {info.id}, not the published {CARD.name}@{EXPECTED_MANIFEST[:6]}: another version of Pillow or NumPy "
             "writes other bytes; compare numbers only under the same id"
         )
     return info

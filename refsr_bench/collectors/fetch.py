@@ -128,7 +128,7 @@ def _from_any(urls: Sequence[str], job: Download) -> Fetched:
         )
     expected = f" (SHA-256 {job.sha256})" if job.sha256 else ""
     raise Unavailable(
-        f"{job.target.name}: no address gives it:{reasons}",
+        f"{job.target.name}: no address gives it:{reasons}" if reasons else "No address is known that gives it.",
         f"get the file {job.target.name}{expected} and put it into {job.target.parent}",
     )
 

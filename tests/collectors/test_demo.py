@@ -12,7 +12,8 @@ from refsr_bench.collectors import demo
 from refsr_bench.errors import IntegrityError, UsageError
 from refsr_bench.geometry import apply_homography
 from refsr_bench.images import load_image
-from refsr_bench.store import Dataset, load_sample, open_dataset, verify_dataset
+from refsr_bench.store import Dataset, load_sample, open_dataset
+from refsr_bench.verification import verify_dataset
 
 
 def build(target: Path) -> tuple[Dataset, list[str]]:
