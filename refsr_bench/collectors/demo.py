@@ -174,8 +174,8 @@ def build(
         )
     if info.manifest_sha256 != EXPECTED_MANIFEST:
         note(
-            f"this is {info.id}, not the published {CARD.name}@{EXPECTED_MANIFEST[:6]}: another version of Pillow or NumPy "
-            "writes other bytes; compare numbers only under the same id"
+            f"this is {info.id}, not the published {CARD.name}@{EXPECTED_MANIFEST[:6]}: another version of Pillow or "
+            "NumPy writes other bytes; compare numbers only under the same id"
         )
     return info
 
