@@ -15,7 +15,7 @@ from typing import NoReturn
 import click
 
 from refsr_bench import __version__
-from refsr_bench.cli import board, catalogue, comparison, datasets, evaluation, plot, weights
+from refsr_bench.cli import board, catalogue, comparison, datasets, evaluation, plot, study, weights
 from refsr_bench.errors import RefsrError
 
 _EPILOG = (
@@ -83,6 +83,7 @@ for command in (
     comparison.compare,
     comparison.published,
     plot.plot,
+    study.study,
     weights.weights,
 ):
     cli.add_command(command)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,37 +11,6 @@ import pytest
 from refsr_bench.results.report.build import build_report
 from refsr_bench.results.rows import find_runs
 from tests.results.synthetic import write_leaderboard, write_run
-
-CHROMIUM = Path(os.environ.get("REFSR_CHROMIUM", "/usr/bin/chromium"))
-ARGUMENTS = [
-    *("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not CHROMIUM.is_file():
-        pytest.skip(f"there is no Chromium at {CHROMIUM} (REFSR_CHROMIUM)")
-    with playwright.sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        yield launched
-        launched.close()
-
-
-@pytest.fixture
-def page(browser: Any) -> Iterator[Any]:
-    """A page that fails its test if the console says anything or a request fails."""
-    opened = browser.new_page(viewport={"width": 1400, "height": 900})
-    trouble: list[str] = []
-    opened.on("console", lambda message: trouble.append(message.text))
-    opened.on("pageerror", lambda error: trouble.append(str(error)))
-    opened.on("requestfailed", lambda request: trouble.append(request.url))
-    opened.on("dialog", lambda dialog: (trouble.append("a dialog opened"), dialog.dismiss()))
-    yield opened
-    opened.close()
-    assert trouble == []
 
 
 @pytest.fixture(scope="module")
