@@ -23,6 +23,8 @@ class Entry(NamedTuple):
     summary: str
 
 
+_PROVIDERS = "refsr_bench.collectors.curation.providers"
+
 BUILT_IN: dict[Kind, dict[str, Entry]] = {
     "datasets": {
         "demo": Entry("refsr_bench.collectors.demo:build", "21 real pairs from scikit-image's photographs; offline"),
@@ -69,7 +71,14 @@ BUILT_IN: dict[Kind, dict[str, Entry]] = {
             "refsr_bench.protocols.correspondence:AEE_4I", "aee in the released training code's convention, HR px"
         ),
     },
-    "providers": {},
+    "providers": {
+        "openverse": Entry(f"{_PROVIDERS}.openverse:PROVIDER", "openly licensed pictures of many collections"),
+        "wikimedia-commons": Entry(f"{_PROVIDERS}.commons:PROVIDER", "the files of Wikimedia Commons"),
+        "flickr": Entry(f"{_PROVIDERS}.flickr:PROVIDER", "Flickr's photo search; needs FLICKR_API_KEY"),
+        "saved-page": Entry(f"{_PROVIDERS}.saved_page:PROVIDER", "a search-result page saved from a browser"),
+        "url-list": Entry(f"{_PROVIDERS}.url_list:PROVIDER", "addresses from a text or CSV file"),
+        "local-folder": Entry(f"{_PROVIDERS}.local_folder:PROVIDER", "pictures on this disk"),
+    },
 }
 
 

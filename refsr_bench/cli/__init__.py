@@ -15,7 +15,7 @@ from typing import NoReturn
 import click
 
 from refsr_bench import __version__
-from refsr_bench.cli import board, catalogue, comparison, datasets, evaluation, plot, study, weights
+from refsr_bench.cli import board, catalogue, comparison, curate, datasets, evaluation, plot, study, weights
 from refsr_bench.errors import RefsrError
 
 _EPILOG = (
@@ -85,5 +85,6 @@ for command in (
     plot.plot,
     study.study,
     weights.weights,
+    curate.curate,
 ):
     cli.add_command(command)

@@ -10,7 +10,7 @@ import ipaddress
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
@@ -94,11 +94,17 @@ def check_url(url: str) -> tuple[str, int]:
 
 @contextmanager
 def http_get(
-    url: str, headers: Mapping[str, str], *, timeouts: Timeouts | None = None, allow_private: bool = False
+    url: str,
+    headers: Mapping[str, str],
+    *,
+    timeouts: Timeouts | None = None,
+    allow_private: bool = False,
+    before: Callable[[str], None] = lambda step: None,
 ) -> Iterator[Response]:
     """Ask for a URL and give the response, its body unread; redirects are followed within the rules.
 
     ``allow_private`` exempts the host and port of ``url`` itself (a server of one's own), never a redirect's target.
+    ``before`` is told each address, also those of redirects, right before it is asked, and may raise.
     Raises `Refused`, `Offline` or, also for faults while the body is read, `ConnectionFailed`.
     """
     import requests
@@ -113,6 +119,7 @@ def http_get(
         seen = {url}
         for _ in range(MAX_REDIRECTS + 1):
             _refuse_private_literal(check_url(url), exempt)
+            before(url)
             with session.get(
                 url, headers=dict(headers), stream=True, allow_redirects=False, timeout=timeouts or Timeouts()
             ) as response:

@@ -30,6 +30,8 @@ class Score(Frozen):
     """Share of the query's 8x8 cells that hold an inlier."""
     colour: float
     """Intersection of the hue-saturation histograms, 0 to 1."""
+    matcher_inliers: int | None = None
+    """Geometrically verified matches of another matcher, if one was asked to rank; they then lead the total."""
 
 
 def score_view(query: Fingerprint, candidate: Fingerprint) -> Score:
