@@ -140,6 +140,68 @@ def contrastive_loss(
     return PairLoss(*(torch.stack(values).mean() for values in zip(*losses, strict=True)))
 
 
+def usable_pairs(positions: Tensor, height_px: int, width_px: int) -> int:
+    """How many pairs of a batch `contrastive_loss` averages over; positions ``(B, h, w, 2)``."""
+    return sum(len(valid_cells(pair, height_px, width_px).first) >= MIN_VALID for pair in positions)
+
+
+def dense_loss(
+    feat_in: Tensor, feat_ref: Tensor, h_hr_to_ref: Tensor, phase: Tensor, temperature: float = 0.07
+) -> Tensor | None:
+    """Cross-entropy of cosine similarities over *all* reference cells: learns from scratch, where hardest negatives
+    collapse without ImageNet weights (not in the paper).
+
+    feat_in, feat_ref ``(B, C, h, w)``; h_hr_to_ref ``(B, 3, 3)`` float64; phase ``(B,)`` 0-3 chooses the quarter of
+    the input cells that is used, every second one in each direction. The target of a cell is the bilinear mixture of
+    the four reference cells around the true place of its centre, HR pixel (4j + 1.5, 4i + 1.5), so that similarities
+    tell fractions of a cell. Mean over the cells of a pair, then over pairs; None where no cell has a true place.
+    """
+    unit_in, unit_ref = F.normalize(feat_in, dim=1), F.normalize(feat_ref, dim=1)
+    losses = []
+    for features, reference, matrix, quarter in zip(unit_in, unit_ref, h_hr_to_ref, phase.tolist(), strict=True):
+        top, left = divmod(quarter, 2)
+        cells = _true_cells(matrix, features.shape[1:], reference.shape[1:], top, left)
+        if not len(cells.inside):
+            continue
+        descriptors = features[:, top::2, left::2].flatten(1).T[cells.inside]
+        table = reference.flatten(1)
+        true = (descriptors[:, None] * table.T[cells.neighbours]).sum(-1)
+        logits = descriptors @ table / temperature
+        losses.append((logits.logsumexp(1) - (true * cells.weights).sum(1) / temperature).mean())
+    return torch.stack(losses).mean() if losses else None
+
+
+class _TrueCells(NamedTuple):
+    inside: Tensor
+    """Numbers of the chosen input cells whose true place lies between reference cells: ``(N,)``."""
+    neighbours: Tensor
+    """The four reference cells around it, row by row: ``(N, 4)``."""
+    weights: Tensor
+    """Their bilinear weights ``(N, 4)``."""
+
+
+def _true_cells(matrix: Tensor, shape: tuple[int, ...], ref_shape: tuple[int, ...], top: int, left: int) -> _TrueCells:
+    centre = (CELL_PX - 1) / 2
+    y, x = (torch.arange(first, side, 2, device=matrix.device) for first, side in zip((top, left), shape, strict=True))
+    grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
+    points = torch.stack([CELL_PX * grid_x + centre, CELL_PX * grid_y + centre, torch.ones_like(grid_x)], -1)
+    mapped = points.flatten(0, 1).to(matrix.dtype) @ matrix.T
+    places = (mapped[:, :2] / mapped[:, 2:] - centre) / CELL_PX
+    height, width = ref_shape
+    limit = places.new_tensor([width - 1, height - 1])
+    inside = ((places >= 0) & (places <= limit)).all(-1).nonzero()[:, 0]
+    first = places[inside].floor()
+    share = (places[inside] - first).to(torch.float32)
+    neighbours, weights = [], []
+    for dy in (0, 1):
+        for dx in (0, 1):
+            step = first.new_tensor([dx, dy])
+            column, row = torch.minimum(first + step, limit).long().unbind(1)
+            neighbours.append(row * width + column)
+            weights.append((share if dx else 1 - share)[:, 0] * (share if dy else 1 - share)[:, 1])
+    return _TrueCells(inside, torch.stack(neighbours, 1), torch.stack(weights, 1))
+
+
 # --- restoration ---------------------------------------------------------------------------------------------------
 
 

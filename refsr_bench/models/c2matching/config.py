@@ -1,0 +1,261 @@
+"""What a training run is told: one frozen type a stage, its defaults the numbers of the paper and its release.
+
+``PRESETS`` change defaults by name, ``--set field=value`` changes single fields, and the result is saved in the run
+folder. This file imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field
+
+from refsr_bench.errors import UsageError, did_you_mean
+from refsr_bench.schema import Frozen
+
+Stage = Literal["teacher", "student", "restoration"]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class StageConfig(Frozen):
+    """Fields of every stage."""
+
+    network: Literal["paper", "small"] = "paper"
+    """The paper's sizes, or those of `small`."""
+    iterations: Count
+    """Optimiser steps."""
+    batch: Count
+    """Pairs of one backward pass, over all processes together."""
+    accumulate: Count = 1
+    """Backward passes of one optimiser step."""
+    learning_rate: Positive
+    rise: Annotated[int, Field(ge=0)] = 0
+    """Steps over which the learning rate rises from 0; 0: none, as released."""
+    clip_norm: Annotated[float, Field(ge=0)] = 0.0
+    """Largest gradient norm; 0: not limited, as released."""
+    precision: Literal["float32", "bf16"] = "float32"
+    seed: int = 10
+    weights: str | None = None
+    """Weights to start from: the folder of a run, or a weight file of this stage's network."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay of the averaged copy of the network, which is what is validated and used; 0: none, as released."""
+    size_px: Annotated[int, Field(ge=32, multiple_of=4)] = 160
+    """Side of the HR and the reference picture."""
+    fit: Literal["resize-as-released", "crop"] = "resize-as-released"
+    """Bring a photograph to ``size_px`` by distorting it (CUFED's are that size), or crop it at random."""
+    short_side_px: Annotated[int, Field(ge=0)] = 288
+    """``crop`` first shrinks photographs to this short side, which sharpens them; 0: it does not."""
+    workers: Annotated[int, Field(ge=0)] = 2
+    checkpoint_every: Count = 1000
+    """Optimiser steps."""
+    keep: Count = 3
+    """Checkpoints that are kept."""
+    shard_mb: Annotated[float, Field(ge=0)] = 0.0
+    """Largest weight file of a checkpoint, in MB; 0: no limit."""
+    log_every: Count = 20
+    """Optimiser steps between two lines of log.jsonl."""
+    validate_every: Annotated[int, Field(ge=0)] = 0
+    """Optimiser steps between two validations; 0: only at the end, if a data set for it is given."""
+
+
+class ContrastiveConfig(StageConfig):
+    """Fields of both contrastive stages."""
+
+    batch: Count = 8
+    learning_rate: Positive = 1e-3
+    schedule: Literal["steps", "cosine", "cooldown"] = "steps"
+    """``steps``: a tenth after each of ``decay_at``, as released; ``cooldown``: falls to 0 over the last fifth."""
+    decay_at: tuple[Count, ...] = ()
+    contrastive_loss: Literal["triplet", "dense"] = "triplet"
+    """The paper's, which starts from ImageNet weights, or cross-entropy over all cells, which needs none."""
+    margin: float = 1.0
+    dense_temperature: Positive = 0.07
+    sampler: Literal["as-released", "centred", "wide"] = "as-released"
+    """Homographies: see `pairs.draw_homography`; ``wide``: similarity and perspective, see `training_data`."""
+    angle_deg: Annotated[float, Field(ge=0, le=180)] = 40.0
+    """Largest rotation of the ``wide`` sampler."""
+    scale: Annotated[float, Field(ge=1)] = 1.5
+    """Largest scale, and inverse of the smallest, of the ``wide`` sampler."""
+    photometric: Share = 0.0
+    """Share of references whose brightness, contrast and JPEG quality differ; the release changes none."""
+
+
+class TeacherConfig(ContrastiveConfig):
+    """Stage 1: both pictures at full resolution."""
+
+    iterations: Count = 5_000
+
+
+class StudentConfig(ContrastiveConfig):
+    """Stage 2: the input is the enlarged LR picture; the teacher's correlations are distilled."""
+
+    iterations: Count = 75_000
+    decay_at: tuple[Count, ...] = (72_545,)
+    distillation_weight: Annotated[float, Field(ge=0)] = 15.0
+    distillation_temperature: Positive = 0.15
+    teacher: str | None = None
+    """Run folder of the teacher; needed unless ``distillation_weight`` is 0."""
+
+
+class RestorationConfig(StageConfig):
+    """Stage 3: the restoration network."""
+
+    iterations: Count = 255_000
+    batch: Count = 9
+    learning_rate: Positive = 1e-4
+    loss: Literal["rec", "gan"] = "rec"
+    uses_reference: bool = True
+    """Off: the small network learns to restore without one, at a third of the cost, before the reference joins."""
+    matcher: Literal["learned", "vgg19"] = "learned"
+    """What is matched: the student's descriptors, or VGG-19's relu3_1, which the paper's ablation starts from."""
+    dynagg: bool = True
+    """Off: the small network follows the matches as they are."""
+    extractor: str | None = None
+    """Run folder of the student, or a file of extractor weights; needed by the learned matcher."""
+    reference_encoder: Literal["vgg19", "learned"] = "vgg19"
+    """Where the reference features of the paper's network come from; the small one always learns its own."""
+    vgg19: str | None = None
+    """A file of VGG-19 weights, for whatever needs them; without it the imported ones are looked for."""
+    generator_schedule: Literal["constant-as-released", "steps-as-configured", "cosine", "cooldown"] = (
+        "constant-as-released"
+    )
+    """The release configures steps and never applies them; ``cooldown``: constant, the last fifth falling to 0."""
+    decay_at: tuple[Count, ...] = (72_545, 211_040)
+    """Steps of ``steps-as-configured``, and always those of the critic."""
+    warm_up: Annotated[int, Field(ge=0)] = 10_000
+    """Steps of L1 alone before ``gan`` adds its two losses."""
+    perceptual_weight: Annotated[float, Field(ge=0)] = 1e-4
+    adversarial_weight: Annotated[float, Field(ge=0)] = 1e-6
+    penalty_weight: Annotated[float, Field(ge=0)] = 10.0
+    critic_learning_rate: Positive = 1e-4
+    sync_batch: bool = False
+    """Let ``gan``'s batch-wide terms (batch norm, perceptual norm) see the pairs of all processes."""
+    own_share: Share = 1.0
+    """References: the data set's own;"""
+    same_share: Share = 0.0
+    """made from the same photograph (moved, turned, scaled, other light, other JPEG quality);"""
+    other_share: Share = 0.0
+    """another photograph;"""
+    lr_share: Share = 0.0
+    """the enlarged LR picture itself;"""
+    black_share: Share = 0.0
+    """black. The five add up to 1."""
+    angle_deg: Annotated[float, Field(ge=0, le=180)] = 20.0
+    """Largest rotation of ``same_share``."""
+    scale: Annotated[float, Field(ge=1)] = 1.3
+    """Largest scale of ``same_share``, and inverse of the smallest."""
+    photometric: Share = 0.7
+    """Share of ``same_share`` whose brightness, contrast and JPEG quality differ."""
+
+    @pydantic.model_validator(mode="after")
+    def _shares_add_up(self) -> RestorationConfig:
+        total = self.own_share + self.same_share + self.other_share + self.lr_share + self.black_share
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"the five shares of references add up to {total:g}, not to 1")
+        return self
+
+
+AnyConfig = TeacherConfig | StudentConfig | RestorationConfig
+STAGES: dict[str, type[TeacherConfig] | type[StudentConfig] | type[RestorationConfig]] = {
+    "teacher": TeacherConfig,
+    "student": StudentConfig,
+    "restoration": RestorationConfig,
+}
+
+_SMALL_CONTRASTIVE = {
+    "network": "small",
+    "fit": "crop",
+    "contrastive_loss": "dense",
+    "sampler": "wide",
+    "photometric": 0.8,
+    "clip_norm": 1.0,
+    "ema": 0.998,
+    "rise": 100,
+    "batch": 4,
+    "checkpoint_every": 200,
+    "workers": 1,
+}
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "paper": {"teacher": {}, "student": {}, "restoration": {}},
+    "small": {
+        "teacher": {**_SMALL_CONTRASTIVE, "iterations": 3_000, "schedule": "cooldown"},
+        "student": {**_SMALL_CONTRASTIVE, "iterations": 3_000, "schedule": "cooldown", "distillation_weight": 0.0},
+        "restoration": {
+            "network": "small",
+            "fit": "crop",
+            "iterations": 12_000,
+            "batch": 4,
+            "learning_rate": 5e-4,
+            "clip_norm": 1.0,
+            "ema": 0.998,
+            "rise": 100,
+            "generator_schedule": "cooldown",
+            "reference_encoder": "learned",
+            "own_share": 0.0,
+            "same_share": 0.6,
+            "other_share": 0.2,
+            "lr_share": 0.1,
+            "black_share": 0.1,
+            "checkpoint_every": 200,
+            "workers": 1,
+        },
+    },
+}
+
+CHANGEABLE = frozenset(
+    {"iterations", "workers", "checkpoint_every", "keep", "shard_mb", "log_every", "validate_every"}
+    | {"generator_schedule", "schedule", "decay_at", "learning_rate", "ema"}
+)
+"""Fields that may change when a run goes on; every change is noted in ``run.json``."""
+
+
+def make_config(stage: str, preset: str = "paper", settings: Iterable[str] = ()) -> AnyConfig:
+    """Resolve a stage's configuration from a preset and ``field=value`` texts.
+
+    UsageError: an unknown stage, preset or field (with the nearest known one), or a value that is out of range.
+
+    >>> make_config("teacher").iterations
+    5000
+    >>> make_config("student", settings=["marign=2"])
+    Traceback (most recent call last):
+    refsr_bench.errors.UsageError: the student stage has no field 'marign'
+      did you mean "margin"? ...
+    """
+    if stage not in STAGES:
+        raise UsageError(f"there is no stage called {stage!r}", did_you_mean(stage, STAGES))
+    if preset not in PRESETS:
+        raise UsageError(f"there is no preset called {preset!r}", did_you_mean(preset, PRESETS))
+    values = {**PRESETS[preset][stage], **parse_settings(stage, settings)}
+    return validate(stage, values)
+
+
+def parse_settings(stage: str, settings: Iterable[str]) -> dict[str, Any]:
+    """Split ``field=value`` texts; "none" is None, and a tuple is written with commas."""
+    fields = STAGES[stage].model_fields
+    values: dict[str, Any] = {}
+    for setting in settings:
+        name, separator, text = setting.partition("=")
+        if not separator:
+            raise UsageError(f"--set {setting!r} is not FIELD=VALUE")
+        if name not in fields:
+            raise UsageError(f"the {stage} stage has no field {name!r}", did_you_mean(name, fields))
+        if isinstance(fields[name].default, tuple):
+            values[name] = [part for part in text.split(",") if part]
+        else:
+            values[name] = None if text.lower() == "none" and fields[name].default is None else text
+    return values
+
+
+def validate(stage: str, values: dict[str, Any]) -> AnyConfig:
+    """Make a stage's configuration from field values; UsageError names the first field that is wrong."""
+    try:
+        return STAGES[stage].model_validate(values)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"{stage} stage: {where + ': ' if where else ''}{first['msg']}") from None

@@ -1,0 +1,399 @@
+"""What the three training stages share: processes, checkpoints, one optimiser step, the journal of a run.
+
+A run folder holds ``run.json`` (everything needed to repeat it), ``log.jsonl``, ``tensorboard/`` and
+``checkpoints/step-NNNNNNN/``: tensors as safetensors, the rest as JSON, each checkpoint renamed into place when it is
+whole. A run that goes on from one is, on a CPU, bit for bit the run that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+import safetensors.torch
+import torch
+import torch.distributed
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from refsr_bench.errors import IntegrityError, RefsrError
+from refsr_bench.models.c2matching.config import StageConfig
+from refsr_bench.models.weights import load_into
+
+CHECKPOINTS = "checkpoints"
+
+
+class TrainingStopped(RefsrError):
+    """A loss or gradient was not finite; the last good state is saved."""
+
+
+# --- processes -----------------------------------------------------------------------------------------------------
+
+
+class Place(NamedTuple):
+    """This process among those that train together, and where it computes."""
+
+    device: torch.device
+    rank: int = 0
+    world: int = 1
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[Place]:
+    """Join the processes that ``torchrun`` started, over nccl on GPUs and gloo on CPUs; alone without it."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        yield Place(device)
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Place(device, torch.distributed.get_rank(), world)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def average(values: Tensor, place: Place) -> Tensor:
+    """Mean of a tensor over all processes."""
+    if place.world > 1:
+        torch.distributed.all_reduce(values)
+    return values / place.world
+
+
+# --- state and checkpoints -----------------------------------------------------------------------------------------
+
+
+@dataclass
+class State:
+    """All that changes while a stage trains."""
+
+    nets: dict[str, nn.Module]
+    optimisers: dict[str, Optimizer]
+    averaged: str | None = None
+    """Name of the network whose running average is kept, if one is."""
+    average: dict[str, Tensor] = field(default_factory=dict)
+    step: int = 0
+
+    def result(self, name: str) -> dict[str, Tensor]:
+        """The weights of a network that are validated and used: its average where one is kept."""
+        return self.average if name == self.averaged else self.nets[name].state_dict()
+
+
+def start_average(state: State, name: str) -> None:
+    """Begin the running average of a network at its present weights."""
+    state.averaged = name
+    state.average = {key: value.clone() for key, value in state.nets[name].state_dict().items()}
+
+
+@torch.no_grad()
+def update_average(state: State, decay: float) -> None:
+    """Move the average towards the present weights, faster in the first steps."""
+    if state.averaged is None:
+        return
+    decay = min(decay, (1 + state.step) / (10 + state.step))
+    for key, value in state.nets[state.averaged].state_dict().items():
+        kept = state.average[key]
+        if kept.is_floating_point():
+            kept.mul_(decay).add_(value, alpha=1 - decay)
+        else:
+            kept.copy_(value)
+
+
+def save_checkpoint(run_dir: Path, state: State, config: StageConfig) -> Path:
+    """Write the state into a folder of its own and rename it into place; the oldest beyond ``keep`` are removed.
+
+    RefsrError where the disk is full: what is there stays whole.
+    """
+    folder = run_dir / CHECKPOINTS / f"step-{state.step:07d}"
+    if folder.is_dir():
+        return folder
+    temporary = folder.with_suffix(".partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        for name, net in state.nets.items():
+            save_tensors(temporary, name, net.state_dict(), config.shard_mb)
+        if state.averaged is not None:
+            save_tensors(temporary, "average", state.average, config.shard_mb)
+        for name, optimiser in state.optimisers.items():
+            save_tensors(
+                temporary, f"optimiser-{name}", _optimiser_tensors(state.nets[name], optimiser), config.shard_mb
+            )
+        text = json.dumps({"step": state.step, "averaged": state.averaged})
+        (temporary / "state.json").write_text(text, "utf-8")
+        for path in temporary.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        temporary.rename(folder)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise RefsrError(
+            f"{folder}: the checkpoint could not be written: {error.strerror or error}",
+            "earlier checkpoints are whole; make room and go on with --resume",
+        ) from error
+    for old in list_checkpoints(run_dir)[: -config.keep]:
+        shutil.rmtree(old)
+    return folder
+
+
+def list_checkpoints(run_dir: Path) -> list[Path]:
+    """The complete checkpoints of a run, oldest first."""
+    return sorted(path for path in (run_dir / CHECKPOINTS).glob("step-*") if path.suffix != ".partial")
+
+
+def load_checkpoint(folder: Path, state: State) -> None:
+    """Bring a freshly built state to what a checkpoint holds; IntegrityError if it is of other networks."""
+    described = json.loads((folder / "state.json").read_text("utf-8"))
+    for name, net in state.nets.items():
+        load_into(net, load_tensors(folder, name), str(folder))
+    if state.averaged != described["averaged"]:
+        raise IntegrityError(f"{folder} keeps an average of {described['averaged']}, the run of {state.averaged}")
+    if state.averaged is not None:
+        for key, value in load_tensors(folder, "average").items():
+            state.average[key].copy_(value)
+    for name, optimiser in state.optimisers.items():
+        _restore_optimiser(state.nets[name], optimiser, load_tensors(folder, f"optimiser-{name}"))
+    state.step = described["step"]
+
+
+def save_tensors(folder: Path, name: str, tensors: Mapping[str, Tensor], shard_mb: float = 0.0) -> None:
+    """Write ``name.safetensors``, or ``name-1-of-n.safetensors`` … where one file would exceed ``shard_mb``."""
+    shards: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for key, value in tensors.items():
+        value = value.detach().to("cpu").contiguous()
+        if shard_mb and shards[-1] and size + value.nbytes > shard_mb * 1_000_000:
+            shards.append({})
+            size = 0
+        shards[-1][key] = value
+        size += value.nbytes
+    for number, shard in enumerate(shards, start=1):
+        part = f"-{number}-of-{len(shards)}" if len(shards) > 1 else ""
+        safetensors.torch.save_file(shard, folder / f"{name}{part}.safetensors")
+
+
+def load_tensors(folder: Path, name: str) -> dict[str, Tensor]:
+    """Read what `save_tensors` wrote; IntegrityError if a part is missing or damaged."""
+    paths = sorted(folder.glob(f"{name}.safetensors")) or sorted(folder.glob(f"{name}-*-of-*.safetensors"))
+    tensors: dict[str, Tensor] = {}
+    try:
+        if not paths or (len(paths) > 1 and len(paths) != int(paths[0].stem.rpartition("-")[2])):
+            raise FileNotFoundError("a part of it is missing")
+        for path in paths:
+            tensors.update(safetensors.torch.load_file(path))
+    except (OSError, safetensors.SafetensorError) as error:
+        raise IntegrityError(f"{folder / name} cannot be read: {error}", "remove this checkpoint") from error
+    return tensors
+
+
+def _optimiser_tensors(net: nn.Module, optimiser: Optimizer) -> dict[str, Tensor]:
+    return {
+        f"{name}.{kind}": value
+        for name, parameter in net.named_parameters()
+        for kind, value in optimiser.state.get(parameter, {}).items()
+    }
+
+
+def _restore_optimiser(net: nn.Module, optimiser: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    for name, parameter in net.named_parameters():
+        if f"{name}.step" not in tensors:
+            continue
+        moments = {kind: torch.zeros_like(parameter) for kind in ("exp_avg", "exp_avg_sq")}
+        for kind, moment in moments.items():
+            moment.copy_(tensors[f"{name}.{kind}"])
+        optimiser.state[parameter] = {"step": tensors[f"{name}.step"].clone(), **moments}
+
+
+# --- one step ------------------------------------------------------------------------------------------------------
+
+
+def apply_gradients(
+    state: State, name: str, weight: Tensor | float, config: StageConfig, place: Place, *, learning_rate: float
+) -> float:
+    """Average the gradients of all processes, limit their norm and move the network; returns the norm.
+
+    The gradients are those of *sums* over ``weight`` pairs, so that processes and passes of unequal weight count
+    alike. ``learning_rate`` scales every group by its share of the configured one. Nothing is moved where no pair was
+    usable or the norm, which is returned, is not finite.
+    """
+    parameters = [p for p in state.nets[name].parameters() if p.requires_grad]
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients] + [gradients[0].new_tensor([float(weight)])])
+    if place.world > 1:
+        torch.distributed.all_reduce(flat)
+    if flat[-1] == 0:
+        return 0.0
+    flat = flat[:-1] / flat[-1]
+    norm = float(torch.linalg.vector_norm(flat))
+    if not math.isfinite(norm):
+        return norm
+    if config.clip_norm and norm > config.clip_norm:
+        flat *= config.clip_norm / norm
+    for parameter, gradient in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        parameter.grad = torch.empty_like(parameter).copy_(gradient.view_as(parameter))
+    optimiser = state.optimisers[name]
+    for group in optimiser.param_groups:
+        # A group's first rate stays known: the released offset layers learn more slowly than the rest.
+        first = group.setdefault("first_lr", group["lr"])
+        group["lr"] = first * learning_rate / config.learning_rate
+    optimiser.step()
+    return norm
+
+
+def rate_at(step: int, config: StageConfig, schedule: str, decay_at: tuple[int, ...] = ()) -> float:
+    """Learning rate of the step after ``step`` steps.
+
+    ``constant``; ``steps``: a tenth after each of ``decay_at``; ``cosine``: to 0 at the end; ``cooldown``: constant,
+    then linearly to 0 over the last fifth. All of them rise linearly over the first ``rise`` steps.
+    """
+    share = min(1.0, (step + 1) / config.rise) if config.rise else 1.0
+    end = config.iterations
+    if schedule == "steps":
+        share *= 0.1 ** sum(step >= at for at in decay_at)
+    elif schedule == "cosine":
+        share *= (1 + math.cos(math.pi * step / end)) / 2
+    elif schedule == "cooldown":
+        share *= min(1.0, 5 * (end - step) / end)
+    return config.learning_rate * share
+
+
+# --- the journal ---------------------------------------------------------------------------------------------------
+
+Progress = Callable[[int, int, Mapping[str, float]], None]
+Validate = Callable[[State], Mapping[str, float]]
+
+
+@dataclass
+class Journal:
+    """Log, progress, validation, checkpoints and the end of a run, after every step."""
+
+    run_dir: Path
+    config: StageConfig
+    place: Place
+    state: State
+    progress: Progress | None = None
+    validate: Validate | None = None
+    draw: Callable[[Any, State], None] | None = None
+    """Puts pictures into TensorBoard, given its writer."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Time spent in each phase since the last line of the log."""
+    stop_signal: int | None = None
+    _writer: Any = None
+    _since: float = field(default_factory=time.monotonic)
+    _last_step: int = 0
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count the time of a part of the step."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def after_step(self, values: Mapping[str, float]) -> None:
+        """Note a finished step; stop here if its numbers are not finite or a signal has come."""
+        state, config = self.state, self.config
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
+        if bad:
+            kept = self._save() if self.place.rank == 0 else None
+            raise TrainingStopped(
+                f"{self.run_dir}: {', '.join(bad)} not finite in step {state.step + 1}; nothing was moved by it",
+                f"the state before it is {kept}; lower the learning rate: --resume --set learning_rate=…",
+            )
+        state.step += 1
+        update_average(state, config.ema)
+        leader = self.place.rank == 0
+        last = state.step >= config.iterations
+        if leader and (state.step % config.log_every == 0 or last):
+            self._log(values)
+        if leader and self.progress is not None:
+            self.progress(state.step, config.iterations, values)
+        if self._agreed_stop():
+            if leader:
+                self._save()
+            raise _Stopped
+        if leader and (state.step % config.checkpoint_every == 0 or last):
+            self._save()
+        if leader and self.validate and (last or (config.validate_every and state.step % config.validate_every == 0)):
+            self._write({"step": state.step, **{f"validation_{k}": v for k, v in self.validate(state).items()}})
+            if self.draw is not None and self._tensorboard() is not None:
+                self.draw(self._tensorboard(), state)
+
+    def _save(self) -> Path:
+        return save_checkpoint(self.run_dir, self.state, self.config)
+
+    def _log(self, values: Mapping[str, float]) -> None:
+        elapsed = time.monotonic() - self._since
+        pairs = (self.state.step - self._last_step) * self.config.batch * self.config.accumulate
+        shares = {f"share_{name}": round(spent / max(elapsed, 1e-9), 3) for name, spent in self.seconds.items()}
+        self._write({"step": self.state.step, **values, "pairs_per_s": round(pairs / max(elapsed, 1e-9), 3), **shares})
+        self.seconds.clear()
+        self._since, self._last_step = time.monotonic(), self.state.step
+
+    def _write(self, line: Mapping[str, float]) -> None:
+        with (self.run_dir / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        writer = self._tensorboard()
+        if writer is not None:
+            for name, value in line.items():
+                if name != "step":
+                    writer.add_scalar(name, value, int(line["step"]))
+
+    def _tensorboard(self) -> Any:
+        if self._writer is None:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                self._writer = False
+            else:
+                self._writer = SummaryWriter(str(self.run_dir / "tensorboard"))
+        return self._writer or None
+
+    def _agreed_stop(self) -> bool:
+        """All processes stop after the same step, whichever of them the signal reached."""
+        if self.place.world == 1:
+            return self.stop_signal is not None
+        flag = torch.tensor([self.stop_signal or 0], device=self.place.device)
+        torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+        self.stop_signal = int(flag) or None
+        return self.stop_signal is not None
+
+
+class _Stopped(BaseException):
+    """A signal ends the run; its state is saved."""
+
+
+@contextmanager
+def noting_signals(journal: Journal) -> Iterator[None]:
+    """Let SIGTERM and Ctrl-C take effect after the step that is under way, when its state is saved.
+
+    What they do then is up to the handlers that were there before; a second one does not wait.
+    """
+
+    def note(signum: int, frame: FrameType | None) -> None:
+        if journal.stop_signal is not None:
+            raise KeyboardInterrupt
+        journal.stop_signal = signum
+
+    former = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    stopped = False
+    try:
+        yield
+    except _Stopped:
+        stopped = True
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+    if stopped and journal.stop_signal is not None:
+        signal.raise_signal(journal.stop_signal)

@@ -1,0 +1,203 @@
+"""A training run as a whole: open or resume its folder, build what its stage needs, train, write weights for use."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+import refsr_bench
+from refsr_bench.errors import IntegrityError, UsageError
+from refsr_bench.models.c2matching import networks
+from refsr_bench.models.c2matching.config import (
+    CHANGEABLE,
+    AnyConfig,
+    RestorationConfig,
+    StudentConfig,
+    TeacherConfig,
+    parse_settings,
+    validate,
+)
+from refsr_bench.models.c2matching.loop import (
+    Journal,
+    Place,
+    State,
+    list_checkpoints,
+    load_checkpoint,
+    save_tensors,
+    start_average,
+)
+from refsr_bench.models.c2matching.train_restoration import frozen_networks, restoration_state, train_restoration
+from refsr_bench.models.c2matching.train_student import student_state, train_student
+from refsr_bench.models.c2matching.train_teacher import teacher_state, train_teacher
+from refsr_bench.models.c2matching.training_data import Examples, Source, check_sources, fingerprint
+from refsr_bench.store import atomic_write_json
+
+RUN_FILE = "run.json"
+
+
+class Listeners(NamedTuple):
+    """What the caller wants to hear of; every one may be absent."""
+
+    progress: Callable[[int, int, Mapping[str, float]], None] | None = None
+    """Step, all steps and losses, after every step."""
+    validate: Callable[[AnyConfig, State, Any], Mapping[str, float]] | None = None
+    """Scores of the present networks, given the frozen ones too."""
+    draw: Callable[[Any, AnyConfig, State, Any], None] | None = None
+    """Puts pictures into TensorBoard's writer."""
+
+
+def stored_run(run_dir: Path) -> dict[str, Any]:
+    """What ``run.json`` says; IntegrityError if it is damaged, UsageError if there is none."""
+    try:
+        content: dict[str, Any] = json.loads((run_dir / RUN_FILE).read_text("utf-8"))
+        return content
+    except FileNotFoundError:
+        raise UsageError(f"{run_dir} holds no training run to go on with", "leave out --resume to start one") from None
+    except ValueError as error:
+        raise IntegrityError(f"{run_dir / RUN_FILE} is damaged: {error}") from error
+
+
+def resume_config(run_dir: Path, stage: str, settings: Sequence[str]) -> AnyConfig:
+    """The configuration of a run that goes on: its own, with changes to fields that may change; else UsageError."""
+    stored = stored_run(run_dir)
+    if stored["stage"] != stage:
+        raise UsageError(f"{run_dir} is a run of the {stored['stage']} stage, not of the {stage} stage")
+    changes = parse_settings(stage, settings)
+    for name in changes:
+        if name not in CHANGEABLE:
+            raise UsageError(f"{name} cannot change when a run goes on", f"these can: {', '.join(sorted(CHANGEABLE))}")
+    return validate(stage, {**stored["config"], **changes})
+
+
+def open_run(
+    run_dir: Path,
+    stage: str,
+    config: AnyConfig,
+    sources: Sequence[Source],
+    folders: Sequence[str],
+    place: Place,
+    resume: bool,
+) -> None:
+    """Make the run folder, or check that the one there is this run; only the first process writes.
+
+    UsageError: the folder holds a run and ``resume`` is off, or a run on other pictures.
+    """
+    found = fingerprint(sources)
+    started = (run_dir / RUN_FILE).is_file()
+    if started and not resume:
+        raise UsageError(f"{run_dir} holds a training run already", "go on with --resume, or choose another --out")
+    now = {
+        "command": sys.argv[1:],
+        "step": _last_step(run_dir),
+        "processes": place.world,
+        "device": str(place.device),
+        "config": config.model_dump(mode="json"),
+        "versions": {
+            "refsr-bench": refsr_bench.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        },
+    }
+    if started:
+        stored = stored_run(run_dir)
+        if stored["pictures_fingerprint"] != found:
+            raise UsageError(f"{run_dir} was trained on other pictures than these", "give the same ones to go on")
+        record = {**stored, "config": now["config"], "sessions": [*stored["sessions"], now]}
+    else:
+        record = {
+            "stage": stage,
+            "config": now["config"],
+            "pictures": len(sources),
+            "pictures_from": list(folders),
+            "pictures_fingerprint": found,
+            "sessions": [now],
+        }
+    if place.rank == 0:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        atomic_write_json(run_dir / RUN_FILE, record)
+
+
+def _last_step(run_dir: Path) -> int:
+    checkpoints = list_checkpoints(run_dir)
+    return int(checkpoints[-1].name.removeprefix("step-")) if checkpoints else 0
+
+
+def train(
+    run_dir: Path, config: AnyConfig, sources: Sequence[Source], place: Place, listeners: Listeners | None = None
+) -> Path:
+    """Train the stage that ``config`` is of, from the last checkpoint if there is one; returns the weights' folder.
+
+    Building comes first: whatever is missing or does not fit is said before the first step.
+    """
+    check_sources(config, sources)
+    if config.batch % place.world:
+        raise UsageError(f"a batch of {config.batch} cannot be shared by {place.world} processes")
+    listeners = listeners or Listeners()
+    examples = Examples(config, sources)
+    torch.manual_seed(config.seed)
+    state, frozen = _build(config)
+    for net in state.nets.values():
+        net.to(place.device).train()
+    if config.ema:
+        start_average(state, next(iter(state.nets)))
+    checkpoints = list_checkpoints(run_dir)
+    if checkpoints:
+        load_checkpoint(checkpoints[-1], state)
+    journal = Journal(run_dir, config, place, state, listeners.progress)
+    if listeners.validate is not None:
+        check = listeners.validate
+        journal.validate = lambda state: check(config, state, frozen)
+    if listeners.draw is not None:
+        draw = listeners.draw
+        journal.draw = lambda writer, state: draw(writer, config, state, frozen)
+    if isinstance(config, RestorationConfig):
+        moved = [net.to(place.device) if net is not None else None for net in frozen]
+        train_restoration(
+            config, examples, state, journal, frozen._replace(**dict(zip(frozen._fields, moved, strict=True)))
+        )
+    elif isinstance(config, StudentConfig):
+        train_student(config, examples, state, journal, frozen.to(place.device) if frozen is not None else None)
+    else:
+        assert isinstance(config, TeacherConfig)
+        train_teacher(config, examples, state, journal)
+    if place.rank == 0:
+        write_weights(run_dir, config, state)
+    return run_dir / networks.RESULTS
+
+
+def _build(config: AnyConfig) -> tuple[State, Any]:
+    """The stage's networks with their optimisers, and those it only looks at."""
+    if isinstance(config, RestorationConfig):
+        if config.matcher == "learned" and config.uses_reference and config.extractor is None:
+            raise UsageError("the restoration stage needs the student's weights", "--set extractor=RUN_OF_THE_STUDENT")
+        net = networks.channels_last(networks.build_restoration(config))
+        state = restoration_state(config, net)
+        extractor = networks.build_extractor(config, config.extractor) if config.extractor is not None else None
+        return state, frozen_networks(config, extractor)
+    net = networks.build_extractor(config, config.weights)
+    if isinstance(config, TeacherConfig):
+        return teacher_state(config, net), None
+    assert isinstance(config, StudentConfig)
+    if config.distillation_weight > 0 and config.teacher is None:
+        raise UsageError("the student needs a teacher", "--set teacher=RUN, or --set distillation_weight=0")
+    teacher = networks.build_extractor(config, config.teacher) if config.teacher is not None else None
+    return student_state(config, net), teacher
+
+
+def write_weights(run_dir: Path, config: AnyConfig, state: State) -> None:
+    """Write the networks' weights for use into the run's ``weights`` folder, with what they are."""
+    folder = run_dir / networks.RESULTS
+    folder.mkdir(exist_ok=True)
+    for name in state.nets:
+        if name != "critic":
+            save_tensors(folder, name, state.result(name))
+    described = {"network": config.network, "stage": stored_run(run_dir)["stage"], "step": state.step}
+    atomic_write_json(folder / "weights.json", described)
