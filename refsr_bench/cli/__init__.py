@@ -15,7 +15,7 @@ from typing import NoReturn
 import click
 
 from refsr_bench import __version__
-from refsr_bench.cli import board, catalogue, comparison, curate, datasets, evaluation, plot, study, weights
+from refsr_bench.cli import board, catalogue, comparison, curate, datasets, evaluation, plot, study, train, weights
 from refsr_bench.errors import RefsrError
 
 _EPILOG = (
@@ -86,5 +86,6 @@ for command in (
     study.study,
     weights.weights,
     curate.curate,
+    train.train,
 ):
     cli.add_command(command)

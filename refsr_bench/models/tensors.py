@@ -59,3 +59,8 @@ def select_device(name: str) -> torch.device:
                 f"device {name!r} is not available: {found}", "use --device cpu, or install a CUDA build of torch"
             )
     return device
+
+
+def use_threads(count: int) -> None:
+    """Let torch's arithmetic on the CPU use so many threads."""
+    torch.set_num_threads(count)

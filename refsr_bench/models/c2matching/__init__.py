@@ -25,7 +25,16 @@ CARD = ModelCard(
 CARD_GAN = CARD.model_copy(
     update={"name": "c2matching-gan", "title": "C2-Matching, trained with its GAN loss", "adversarial": True}
 )
-CARDS = {CARD.name: CARD, CARD_GAN.name: CARD_GAN}
+CARD_SMALL = ModelCard(
+    name="c2matching-small",
+    title="C2-Matching at a size for CPUs, trained here",
+    paper="Jiang et al., CVPR 2021; this network is not the paper's, see docs/training.md",
+    uses_reference=True,
+    parameters=635_760,
+    weights_licence="non-commercial research only: see LICENSE-weights beside them",
+    trained_on="975 ImageNet photographs, references synthesised from them",
+)
+CARDS = {card.name: card for card in (CARD, CARD_GAN, CARD_SMALL)}
 
 Variant = Literal["mse", "gan"]
 
@@ -48,3 +57,14 @@ def build(weights: str | Path | None = None, device: str = "cpu", variant: Varia
 def build_gan(weights: str | Path | None = None, device: str = "cpu") -> SRModel:
     """Load C2-Matching trained with its GAN loss; options as in `build`."""
     return build(weights, device, "gan")
+
+
+def build_small(weights: str | Path | None = None, device: str = "cpu") -> SRModel:
+    """Load C2-Matching small; it restores and it matches.
+
+    weights : the ``weights`` folder of a training run; without it those that come with the package. device : ``cpu``,
+    ``cuda`` or ``cuda:N``. UsageError: an unknown device or folder. IntegrityError: weights of another network.
+    """
+    from refsr_bench.models.c2matching.small_model import load_small
+
+    return load_small(CARD_SMALL, weights, device)

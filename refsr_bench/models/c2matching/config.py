@@ -6,13 +6,15 @@ folder. This file imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field
 
-from refsr_bench.errors import UsageError, did_you_mean
+from refsr_bench.errors import IntegrityError, UsageError, did_you_mean
 from refsr_bench.schema import Frozen
 
 Stage = Literal["teacher", "student", "restoration"]
@@ -156,6 +158,8 @@ class RestorationConfig(StageConfig):
         total = self.own_share + self.same_share + self.other_share + self.lr_share + self.black_share
         if abs(total - 1) > 1e-6:
             raise ValueError(f"the five shares of references add up to {total:g}, not to 1")
+        if self.loss == "gan" and self.accumulate > 1:
+            raise ValueError("the GAN's critic moves after every batch, so accumulate must be 1")
         return self
 
 
@@ -206,6 +210,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
     },
 }
+
+RUN_FILE = "run.json"
 
 CHANGEABLE = frozenset(
     {"iterations", "workers", "checkpoint_every", "keep", "shard_mb", "log_every", "validate_every"}
@@ -259,3 +265,26 @@ def validate(stage: str, values: dict[str, Any]) -> AnyConfig:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UsageError(f"{stage} stage: {where + ': ' if where else ''}{first['msg']}") from None
+
+
+def stored_run(run_dir: Path) -> dict[str, Any]:
+    """What ``run.json`` says; IntegrityError if it is damaged, UsageError if there is none."""
+    try:
+        content: dict[str, Any] = json.loads((run_dir / RUN_FILE).read_text("utf-8"))
+        return content
+    except FileNotFoundError:
+        raise UsageError(f"{run_dir} holds no training run to go on with", "leave out --resume to start one") from None
+    except ValueError as error:
+        raise IntegrityError(f"{run_dir / RUN_FILE} is damaged: {error}") from error
+
+
+def resume_values(run_dir: Path, stage: str, settings: Sequence[str]) -> AnyConfig:
+    """The configuration of a run that goes on: its own, with changes to fields that may change; else UsageError."""
+    stored = stored_run(run_dir)
+    if stored["stage"] != stage:
+        raise UsageError(f"{run_dir} is a run of the {stored['stage']} stage, not of the {stage} stage")
+    changes = parse_settings(stage, settings)
+    for name in changes:
+        if name not in CHANGEABLE:
+            raise UsageError(f"{name} cannot change when a run goes on", f"these can: {', '.join(sorted(CHANGEABLE))}")
+    return validate(stage, {**stored["config"], **changes})

@@ -35,7 +35,8 @@ class BatchNormOfAll(nn.BatchNorm2d):
         mean, square = (torch.distributed.nn.functional.all_reduce(local) / world).unbind()  # type: ignore[no-untyped-call]
         variance = square - mean.square()
         with torch.no_grad():
-            assert self.running_mean is not None and self.running_var is not None
+            assert self.running_mean is not None
+            assert self.running_var is not None
             assert self.num_batches_tracked is not None
             count = x.numel() / x.shape[1] * world
             momentum = self.momentum if self.momentum is not None else 0.1
@@ -43,7 +44,8 @@ class BatchNormOfAll(nn.BatchNorm2d):
             self.running_var.lerp_(variance * count / (count - 1), momentum)
             self.num_batches_tracked += 1
         normal = (x - mean.view(1, -1, 1, 1)) * (variance + self.eps).rsqrt().view(1, -1, 1, 1)
-        return normal * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
+        scaled: Tensor = normal * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
+        return scaled
 
 
 def synchronise_batch_norm(net: nn.Module) -> nn.Module:

@@ -72,6 +72,12 @@ def average(values: Tensor, place: Place) -> Tensor:
     return values / place.world
 
 
+def wait_for_all(place: Place) -> None:
+    """Go on only when every process is here."""
+    if place.world > 1:
+        torch.distributed.barrier()
+
+
 # --- state and checkpoints -----------------------------------------------------------------------------------------
 
 
@@ -89,6 +95,27 @@ class State:
     def result(self, name: str) -> dict[str, Tensor]:
         """The weights of a network that are validated and used: its average where one is kept."""
         return self.average if name == self.averaged else self.nets[name].state_dict()
+
+
+@contextmanager
+def using_results(state: State) -> Iterator[None]:
+    """Give the networks, for a while, the weights that are used, and leave training mode."""
+    held = {}
+    if state.averaged is not None:
+        net = state.nets[state.averaged]
+        held = {key: value.clone() for key, value in net.state_dict().items()}
+        net.load_state_dict(state.average)
+    training = {name: net.training for name, net in state.nets.items()}
+    for net in state.nets.values():
+        net.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        if state.averaged is not None:
+            state.nets[state.averaged].load_state_dict(held)
+        for name, net in state.nets.items():
+            net.train(training[name])
 
 
 def start_average(state: State, name: str) -> None:
@@ -241,7 +268,7 @@ def apply_gradients(
         return norm
     if config.clip_norm and norm > config.clip_norm:
         flat *= config.clip_norm / norm
-    for parameter, gradient in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+    for parameter, gradient in zip(parameters, torch.split(flat, [p.numel() for p in parameters]), strict=True):
         parameter.grad = torch.empty_like(parameter).copy_(gradient.view_as(parameter))
     optimiser = state.optimisers[name]
     for group in optimiser.param_groups:

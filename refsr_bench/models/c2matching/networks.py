@@ -92,7 +92,8 @@ def find_weights(place: str, name: str) -> Path:
 
 def channels_last(net: nn.Module) -> nn.Module:
     """Lay the weights out so that convolutions take their quicker path, on CPUs by about a sixth."""
-    return net.to(memory_format=torch.channels_last)
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net
 
 
 def to_device(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:

@@ -225,15 +225,14 @@ class SmallRestoration(nn.Module):
             aligned = self.aggregate(x, ref, match)
             reduced = F.leaky_relu(self.reduce(F.pixel_unshuffle(aligned, STRIDE)), 0.1)
             joined = x + self.fuse(torch.cat([x, reduced, match.score], 1))
-        detail, gate = F.pixel_shuffle(self.enlarge(self.fusion(joined) + x), STRIDE).split(
-            [self.detail, self.groups], 1
-        )
+        enlarged = F.pixel_shuffle(self.enlarge(self.fusion(joined) + x), STRIDE)
+        detail, gate = torch.split(enlarged, [self.detail, self.groups], 1)
         detail = F.leaky_relu(detail, 0.1)
         if ref is None or match is None:
             weight = self.head.weight[:, : self.detail]
             detail = F.conv2d(detail, weight, self.head.bias, padding=1)
         else:
-            gated = aligned.unflatten(1, (self.groups, -1)) * gate.sigmoid()[:, :, None]
+            gated = in_groups(aligned, self.groups) * gate.sigmoid()[:, :, None]
             detail = self.head(torch.cat([detail, gated.flatten(1, 2)], 1))
         restored: Tensor = lr_up + self.last(F.leaky_relu(detail, 0.1))
         return restored
@@ -250,13 +249,17 @@ class SmallRestoration(nn.Module):
         hidden = F.leaky_relu(self.offset_hidden(torch.cat([x, reduced, match.score], 1)), 0.1)
         learned = F.pixel_shuffle(self.offset_mask(hidden), 2)
         learned = F.interpolate(learned, scale_factor=2, mode="bilinear", align_corners=False)
-        learned = learned.unflatten(1, (self.groups, 3))
+        learned = in_groups(learned, self.groups)
         offset = learned[:, :, :2].permute(0, 1, 3, 4, 2)
-        sampled = sample_at(
-            features.unflatten(1, (self.groups, -1)).flatten(0, 1), (flow[:, None] + offset).flatten(0, 1)
-        )
+        sampled = sample_at(in_groups(features, self.groups).flatten(0, 1), (flow[:, None] + offset).flatten(0, 1))
         mask = 2 * learned[:, :, 2:].sigmoid()
-        return (sampled.unflatten(0, (-1, self.groups)) * mask).flatten(1, 2)
+        return (sampled.view(-1, self.groups, *sampled.shape[1:]) * mask).flatten(1, 2)
+
+
+def in_groups(features: Tensor, groups: int) -> Tensor:
+    """``(B, C, H, W)`` as ``(B, groups, C / groups, H, W)``."""
+    batch, channels, height, width = features.shape
+    return features.reshape(batch, groups, channels // groups, height, width)
 
 
 def sample_at(features: Tensor, flow: Tensor) -> Tensor:

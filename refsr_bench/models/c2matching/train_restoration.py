@@ -91,10 +91,11 @@ def train_restoration(
                 losses = {"l1": F.l1_loss(sr, batch["hr"])}
                 if config.loss == "gan" and state.step >= config.warm_up:
                     with journal.phase("critic"):
-                        losses |= _move_critic(config, state, journal, sr.detach(), batch["hr"])
-                    losses |= _gan_losses(config, state, frozen, sr, batch["hr"], journal)
+                        losses |= move_critic(config, state, journal, sr.detach(), batch["hr"])
+                    losses |= gan_losses(config, state, frozen, sr, batch["hr"], journal)
                 with journal.phase("backward"):
-                    (size * sum(losses[name] for name in GENERATOR_LOSSES if name in losses)).backward()
+                    total = torch.stack([losses[name] for name in GENERATOR_LOSSES if name in losses]).sum()
+                    torch.autograd.backward(size * total)
                 pairs += size
                 for name, value in losses.items():
                     values[name] = values.get(name, 0) + size * value.detach()
@@ -150,28 +151,33 @@ def restore_batch(
 # --- the GAN's part ------------------------------------------------------------------------------------------------
 
 
-def _move_critic(
-    config: RestorationConfig, state: State, journal: Journal, sr: Tensor, hr: Tensor
-) -> dict[str, Tensor]:
+def move_critic(config: RestorationConfig, state: State, journal: Journal, sr: Tensor, hr: Tensor) -> dict[str, Tensor]:
     """One step of the critic, before the generator's, which then meets the *updated* critic, as released."""
     critic, place = state.nets["critic"], journal.place
     critic.zero_grad()
-    # A pure function of seed, step and pair: a run that goes on draws what it would have drawn.
-    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + state.step)
-    alpha = torch.rand(config.batch, 1, 1, 1, generator=generator)
+    alpha = draw_alpha(config, state.step, place.rank, len(hr)).to(hr.device)
     share = len(hr)
-    alpha = alpha[place.rank * share : (place.rank + 1) * share].to(hr.device)
     opinions = critic_loss(critic(hr), critic(sr))
     penalty = gradient_penalty(critic, hr, sr, alpha, config.penalty_weight)
-    (share * (opinions + penalty)).backward()
+    torch.autograd.backward(share * (opinions + penalty))
     rate = rate_at(state.step, config, "steps", config.decay_at) / config.learning_rate
     norm = apply_gradients(state, "critic", share, config, place, learning_rate=rate * config.learning_rate)
     return {"critic": opinions, "penalty": penalty, "critic_norm": torch.tensor(norm)}
 
 
-def _gan_losses(
+def draw_alpha(config: RestorationConfig, step: int, rank: int, share: int) -> Tensor:
+    """Weights of the gradient penalty's mixtures, ``(share, 1, 1, 1)``: a pure function of seed, step and pair.
+
+    So a run that goes on draws what it would have drawn; the release draws from one global generator.
+    """
+    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+    return torch.rand(config.batch, 1, 1, 1, generator=generator)[rank * share : (rank + 1) * share]
+
+
+def gan_losses(
     config: RestorationConfig, state: State, frozen: Frozen, sr: Tensor, hr: Tensor, journal: Journal
 ) -> dict[str, Tensor]:
+    """The generator's two further terms."""
     assert frozen.perceptual is not None
     features_sr, features_hr = frozen.perceptual(sr)["relu5_1"], frozen.perceptual(hr)["relu5_1"].detach()
     if config.sync_batch:

@@ -108,7 +108,7 @@ def _positions(matrix: Tensor, height: int, width: int) -> Tensor:
 def backward(losses: Losses) -> Losses:
     """Add the gradients of the *sum* over the pairs, which processes and passes can be added up from."""
     if losses.pairs:
-        (losses.values["loss"] * losses.pairs).backward()
+        torch.autograd.backward(losses.values["loss"] * losses.pairs)
     return Losses({key: value.detach() for key, value in losses.values.items()}, losses.pairs)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import sys
@@ -13,16 +12,16 @@ from typing import Any, NamedTuple
 import torch
 
 import refsr_bench
-from refsr_bench.errors import IntegrityError, UsageError
+from refsr_bench.errors import UsageError
 from refsr_bench.models.c2matching import networks
 from refsr_bench.models.c2matching.config import (
-    CHANGEABLE,
+    RUN_FILE,
+    STAGES,
     AnyConfig,
     RestorationConfig,
     StudentConfig,
     TeacherConfig,
-    parse_settings,
-    validate,
+    stored_run,
 )
 from refsr_bench.models.c2matching.loop import (
     Journal,
@@ -32,14 +31,15 @@ from refsr_bench.models.c2matching.loop import (
     load_checkpoint,
     save_tensors,
     start_average,
+    wait_for_all,
 )
+from refsr_bench.models.c2matching.small import SmallConfig
 from refsr_bench.models.c2matching.train_restoration import frozen_networks, restoration_state, train_restoration
 from refsr_bench.models.c2matching.train_student import student_state, train_student
 from refsr_bench.models.c2matching.train_teacher import teacher_state, train_teacher
 from refsr_bench.models.c2matching.training_data import Examples, Source, check_sources, fingerprint
+from refsr_bench.models.weights import load_checkpoint as read_weights
 from refsr_bench.store import atomic_write_json
-
-RUN_FILE = "run.json"
 
 
 class Listeners(NamedTuple):
@@ -53,32 +53,8 @@ class Listeners(NamedTuple):
     """Puts pictures into TensorBoard's writer."""
 
 
-def stored_run(run_dir: Path) -> dict[str, Any]:
-    """What ``run.json`` says; IntegrityError if it is damaged, UsageError if there is none."""
-    try:
-        content: dict[str, Any] = json.loads((run_dir / RUN_FILE).read_text("utf-8"))
-        return content
-    except FileNotFoundError:
-        raise UsageError(f"{run_dir} holds no training run to go on with", "leave out --resume to start one") from None
-    except ValueError as error:
-        raise IntegrityError(f"{run_dir / RUN_FILE} is damaged: {error}") from error
-
-
-def resume_config(run_dir: Path, stage: str, settings: Sequence[str]) -> AnyConfig:
-    """The configuration of a run that goes on: its own, with changes to fields that may change; else UsageError."""
-    stored = stored_run(run_dir)
-    if stored["stage"] != stage:
-        raise UsageError(f"{run_dir} is a run of the {stored['stage']} stage, not of the {stage} stage")
-    changes = parse_settings(stage, settings)
-    for name in changes:
-        if name not in CHANGEABLE:
-            raise UsageError(f"{name} cannot change when a run goes on", f"these can: {', '.join(sorted(CHANGEABLE))}")
-    return validate(stage, {**stored["config"], **changes})
-
-
 def open_run(
     run_dir: Path,
-    stage: str,
     config: AnyConfig,
     sources: Sequence[Source],
     folders: Sequence[str],
@@ -113,16 +89,18 @@ def open_run(
         record = {**stored, "config": now["config"], "sessions": [*stored["sessions"], now]}
     else:
         record = {
-            "stage": stage,
+            "stage": stage_of(config),
             "config": now["config"],
             "pictures": len(sources),
             "pictures_from": list(folders),
             "pictures_fingerprint": found,
             "sessions": [now],
         }
+    wait_for_all(place)  # all have looked before one writes
     if place.rank == 0:
         run_dir.mkdir(parents=True, exist_ok=True)
         atomic_write_json(run_dir / RUN_FILE, record)
+    wait_for_all(place)
 
 
 def _last_step(run_dir: Path) -> int:
@@ -193,11 +171,24 @@ def _build(config: AnyConfig) -> tuple[State, Any]:
 
 
 def write_weights(run_dir: Path, config: AnyConfig, state: State) -> None:
-    """Write the networks' weights for use into the run's ``weights`` folder, with what they are."""
+    """Write the networks' weights for use into the run's ``weights`` folder, with what they are.
+
+    The folder of a restoration run holds the extractor it was trained with, too, so that it is all a model needs.
+    """
     folder = run_dir / networks.RESULTS
     folder.mkdir(exist_ok=True)
     for name in state.nets:
         if name != "critic":
             save_tensors(folder, name, state.result(name))
-    described = {"network": config.network, "stage": stored_run(run_dir)["stage"], "step": state.step}
+    described: dict[str, Any] = {"network": config.network, "stage": stage_of(config), "step": state.step}
+    if config.network == "small":
+        dynagg = config.dynagg if isinstance(config, RestorationConfig) else True
+        described["sizes"] = SmallConfig(dynagg=dynagg).model_dump(mode="json")
+    if isinstance(config, RestorationConfig) and config.extractor is not None:
+        save_tensors(folder, "extractor", read_weights(networks.find_weights(config.extractor, "extractor")))
     atomic_write_json(folder / "weights.json", described)
+
+
+def stage_of(config: AnyConfig) -> str:
+    """Name of the stage that a configuration is of."""
+    return next(name for name, kind in STAGES.items() if type(config) is kind)

@@ -115,7 +115,7 @@ class Examples:
     def _source(self, number: int) -> Source:
         epoch, position = divmod(number, len(self.sources))
         order = np.random.default_rng((self.config.seed, 1, epoch)).permutation(len(self.sources))
-        return self.sources[order[position]]
+        return self.sources[int(order[position])]
 
     def _picture(self, path: Path) -> Image:
         picture = self._cache.get(path)
@@ -229,7 +229,7 @@ def corner(picture: Image, size: int, rng: np.random.Generator) -> tuple[int, in
 
 
 def draw_wide(rng: np.random.Generator, size: int, angle_deg: float, scale: float) -> NDArray[np.float64]:
-    """Draw a similarity about the centre, a shift of at most 16 px and a perspective of at most 12 px at the corners."""
+    """Draw a similarity about the centre, a shift of at most 32 px, a perspective of at most 12 px at the corners."""
     angle = rng.uniform(-angle_deg, angle_deg)
     zoom = float(np.exp(rng.uniform(-np.log(scale), np.log(scale))))
     shift = rng.uniform(-SHIFT_PX, SHIFT_PX, 2)
@@ -257,7 +257,7 @@ def warp(picture: Image, h: NDArray[np.float64], size: int) -> Image:
 def change_light(image: Image, rng: np.random.Generator) -> Image:
     """Change contrast, brightness and, half of the time, JPEG quality."""
     gain, offset = 1 + rng.uniform(-GAIN, GAIN), rng.uniform(-OFFSET, OFFSET)
-    changed = np.clip(np.rint(image * gain + offset), 0, 255).astype(np.uint8)
+    changed: Image = np.clip(np.rint(image * gain + offset), 0, 255).astype(np.uint8)
     if rng.random() < 0.5:
         quality = int(rng.integers(*JPEG_QUALITY))
         _, data = cv2.imencode(".jpg", changed, [cv2.IMWRITE_JPEG_QUALITY, quality])

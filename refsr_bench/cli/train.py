@@ -1,0 +1,164 @@
+"""``train``: models learned from photographs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from refsr_bench.cli.output import json_option, note, print_json, show_progress
+from refsr_bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from refsr_bench.models.c2matching.config import AnyConfig
+    from refsr_bench.models.c2matching.training_data import Source
+
+
+@click.group()
+def train() -> None:
+    """Train a model from photographs or from a built dataset.
+
+    \b
+    Examples:
+      refsr-bench train c2matching --stage student --preset small --photos ~/photos
+      refsr-bench train c2matching --stage restoration --data cufed --set extractor=runs/student
+    """
+
+
+@train.command()
+@click.option("--stage", required=True, metavar="NAME", help="teacher, student or restoration, in this order.")
+@click.option("--loss", type=click.Choice(["rec", "gan"]), help="Loss of the restoration stage  [default: rec]")
+@click.option("--data", metavar="NAME|DIR", help="A built dataset, e.g. cufed: HR pictures and their references.")
+@click.option(
+    "--photos",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="A folder of photographs; references are made from them. May be given several times.",
+)
+@click.option("--preset", default="paper", show_default=True, metavar="NAME", help="paper or small.")
+@click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Change one field; see --dry-run.")
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder  [default: runs/train/c2matching-STAGE]")
+@click.option("--resume", is_flag=True, help="Go on from the run folder's last checkpoint; start if there is none.")
+@click.option("--validate", "validation", metavar="NAME|DIR", help="A built dataset to validate on.")
+@click.option("--sync-batch", is_flag=True, help="Batch norm and perceptual loss see the pairs of all processes.")
+@click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda or cuda:N.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads of each process  [default: torch's]"
+)
+@click.option("--dry-run", is_flag=True, help="Print the resolved configuration as JSON and stop.")
+@json_option
+def c2matching(
+    stage: str,
+    loss: str | None,
+    data: str | None,
+    photos: tuple[Path, ...],
+    preset: str,
+    settings: tuple[str, ...],
+    out: Path | None,
+    resume: bool,
+    validation: str | None,
+    sync_batch: bool,
+    device: str,
+    threads: int | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Train one stage of C2-Matching, as released unless fields say otherwise.
+
+    Several processes: torchrun --nproc-per-node N -m refsr_bench train c2matching ... ; the batch is shared among
+    them. Ctrl-C and SIGTERM save the state; the same command with --resume goes on from there.
+
+    \b
+    Examples:
+      refsr-bench train c2matching --stage student --preset small --photos ~/photos --out runs/student
+      refsr-bench train c2matching --stage restoration --loss gan --data cufed --set extractor=runs/student --dry-run
+    """
+    from refsr_bench.models.c2matching.config import make_config, resume_values
+
+    run_dir = out or Path("runs") / "train" / f"c2matching-{stage}"
+    asked = [*settings, *([f"loss={loss}"] if loss else []), *(["sync_batch=true"] if sync_batch else [])]
+    if resume and (run_dir / "run.json").is_file():
+        config = resume_values(run_dir, stage, asked)
+    else:
+        config = make_config(stage, preset, asked)
+    if dry_run:
+        print_json(config.model_dump(mode="json"))
+        return
+    if threads is not None:
+        from refsr_bench.models.tensors import use_threads
+
+        use_threads(threads)
+    _run(run_dir, config, _sources(data, photos, run_dir if resume else None), resume, validation, device, as_json)
+
+
+def _sources(data: str | None, photos: tuple[Path, ...], resumed: Path | None) -> tuple[tuple[Source, ...], list[str]]:
+    """The pictures to learn from and where they lie; a run that goes on remembers."""
+    from refsr_bench.models.c2matching.config import stored_run
+    from refsr_bench.models.c2matching.training_data import find_photographs, sources_of
+    from refsr_bench.store import open_dataset, resolve_dataset
+
+    if data is None and not photos and resumed is not None and (resumed / "run.json").is_file():
+        kind, *places = stored_run(resumed)["pictures_from"]
+        data, photos = (places[0], ()) if kind == "data" else (None, tuple(Path(place) for place in places))
+    if (data is None) == (not photos):
+        raise UsageError("give either --data or --photos")
+    if data is not None:
+        root = resolve_dataset(data)
+        return sources_of(open_dataset(root)), ["data", str(root)]
+    return find_photographs(photos), ["photos", *(str(folder.resolve()) for folder in photos)]
+
+
+def _run(
+    run_dir: Path,
+    config: AnyConfig,
+    found: tuple[tuple[Source, ...], list[str]],
+    resume: bool,
+    validation: str | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    from refsr_bench.models.c2matching.loop import joined
+    from refsr_bench.models.c2matching.training import Listeners, open_run, stage_of, train
+    from refsr_bench.models.tensors import select_device
+
+    sources, places = found
+    leader = os.environ.get("RANK", "0") == "0"
+    with joined(select_device(device)) as place:
+        open_run(run_dir, config, sources, places, place, resume)
+        listeners = Listeners(validate=_validator(validation) if validation is not None else None)
+        if not leader:
+            train(run_dir, config, sources, place, listeners)
+            return
+        note(f"{len(sources)} pictures; everything goes to {run_dir}")
+        with show_progress(f"{stage_of(config)} on {place.device}", config.iterations) as advance:
+
+            def on_step(step: int, total: int, values: Mapping[str, float]) -> None:
+                advance(step)
+
+            weights = train(run_dir, config, sources, place, listeners._replace(progress=on_step))
+    if as_json:
+        print_json({"run": str(run_dir), "weights": str(weights), "steps": config.iterations})
+    else:
+        click.echo(f"weights: {weights}")
+
+
+def _validator(dataset: str) -> Any:
+    """Scores of the present networks on a built dataset: a function of the configuration, state and frozen networks."""
+    from refsr_bench.cli.runner import open_tasks
+    from refsr_bench.protocols.spec import DEFAULT
+
+    [task] = open_tasks(dataset, [DEFAULT], None, None)
+
+    def validate(config: Any, state: Any, frozen: Any) -> Mapping[str, float]:
+        from refsr_bench.models.c2matching.loop import using_results
+        from refsr_bench.models.c2matching.validation import Present
+        from refsr_bench.protocols.probing import probe
+
+        with using_results(state):
+            present = Present(config, state, frozen)
+            return probe(present, task, restores=present.restores, matches=present.extractor is not None)
+
+    return validate
