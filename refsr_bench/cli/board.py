@@ -105,7 +105,7 @@ def _write_report(
             definitions=_definitions(),
             noise=read_protocol_noise(),
             baseline=baseline,
-            pictures=PictureSource(_dataset_finder(datasets), _prepare, pictures, pictures_of),
+            pictures=PictureSource(dataset_finder(datasets), prepare, pictures, pictures_of),
             advance=lambda done, total: advance(done / total if total else 1),
         )
     for remark in written.remarks:
@@ -138,7 +138,8 @@ def _definitions() -> dict[str, str]:
     return {metric.name: metric.keys.get("def", "1") for metric in metrics}
 
 
-def _dataset_finder(folders: tuple[str, ...]) -> Callable[[str], Dataset | None]:
+def dataset_finder(folders: tuple[str, ...]) -> Callable[[str], Dataset | None]:
+    """A function from a dataset's id to the dataset: one of the given ones, or the one built under its name."""
     from refsr_bench.store import open_dataset, resolve_dataset
 
     given = [open_dataset(resolve_dataset(folder)) for folder in folders]
@@ -156,7 +157,8 @@ def _dataset_finder(folders: tuple[str, ...]) -> Callable[[str], Dataset | None]
     return find_dataset
 
 
-def _prepare(info: RunInfo, hr: Image, refs: Sequence[Image]) -> Prepared:
+def prepare(info: RunInfo, hr: Image, refs: Sequence[Image]) -> Prepared:
+    """What a run's protocol makes of a sample."""
     from refsr_bench.protocols.inputs import prepare_inputs
     from refsr_bench.protocols.spec import EvalProtocol
     from refsr_bench.results.report.images import Prepared

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import click
 
+from refsr_bench.cli import figures
+
 
 @click.group()
 def plot() -> None:
     """Draw figures of finished runs."""
+
+
+for command in figures.COMMANDS:
+    plot.add_command(command)

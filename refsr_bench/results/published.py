@@ -54,6 +54,20 @@ def published_for(card: ModelCard, dataset: str) -> tuple[Published, ...]:
     return tuple(p for p in numbers if _plain(p.method) == wanted)
 
 
+_GAN_SINGLE = frozenset({"SRGAN", "ENet", "ESRGAN", "RankSRGAN"})
+_NO_GAN = frozenset(
+    {"Bicubic", "SRCNN", "VDSR", "EDSR", "RDN", "RCAN", "SAN", "CrossNet", "C2-Matching-light", "HiTSR"}
+)
+
+
+def trained_with_gan(method: str) -> bool:
+    """Whether a published method was trained with a GAN loss: the paper's grey rows.
+
+    "-rec" means that only a reconstruction loss was used (caption of the paper's Table 1).
+    """
+    return method in _GAN_SINGLE or not (method.endswith("-rec") or method in _NO_GAN)
+
+
 def _plain(name: str) -> str:
     return "".join(c for c in name.lower() if c.isalnum())
 
