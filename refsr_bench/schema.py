@@ -204,6 +204,8 @@ class DatasetInfo(Frozen):
     """Whether files were changed after the build and the user said to go on; never on disk."""
     options: dict[str, str] = Field(default_factory=dict)
     """What the builder was told or decided, as far as it can differ from build to build: seed, ranges, source set."""
+    documents: tuple[StoredFile, ...] = ()
+    """Files for people that belong to the dataset: pair lists, licences, datasheets."""
 
     @property
     def id(self) -> str:

@@ -221,6 +221,7 @@ def seal(
     builder_version: str,
     options: Mapping[str, str] | None = None,
     sources: Mapping[str, str] | None = None,
+    documents: Sequence[StoredFile] = (),
 ) -> DatasetInfo:
     """Write the manifest and, last, ``dataset.json``: from here on the folder is a dataset.
 
@@ -243,6 +244,7 @@ def seal(
         bytes=sum({stored.path: stored.bytes for record in records for stored in stored_files(record)}.values()),
         options=dict(options or {}),
         sources=dict(sources or {}),
+        documents=tuple(documents),
     )
     atomic_write_json(root / INFO_NAME, info.model_dump(mode="json"))
     return info

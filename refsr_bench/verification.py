@@ -28,7 +28,11 @@ def verify_dataset(
 ) -> list[Problem]:
     """Re-hash every file of a dataset and, if ``deep``, decode every picture; returns what is wrong, if anything."""
     problems = check_files(dataset.root, dataset.records, deep=deep, progress=progress)
-    known = {INFO_NAME, MANIFEST_NAME, *(stored.path for record in dataset.records for stored in stored_files(record))}
+    for document in dataset.info.documents:
+        if (problem := _problem_of(dataset.root, document, deep=False)) is not None:
+            problems.append(Problem(document.path, problem))
+    known = {INFO_NAME, MANIFEST_NAME, *(document.path for document in dataset.info.documents)}
+    known |= {stored.path for record in dataset.records for stored in stored_files(record)}
     present = {file.relative_to(dataset.root).as_posix() for file in dataset.root.rglob("*") if file.is_file()}
     return problems + [Problem(path, "this file is not part of the dataset") for path in sorted(present - known)]
 

@@ -145,6 +145,14 @@ class Handler(BaseHTTPRequestHandler):
         }
 
     def _commons(self, query: dict[str, str]) -> dict[str, Any]:
+        def meta(entry: dict[str, Any]) -> dict[str, Any]:
+            licence = entry.get("license", "by-sa")
+            return {
+                "Artist": {"value": "<a href='//x'>Bo</a>"},
+                "LicenseShortName": {"value": f"CC {licence.upper()} 4.0"},
+                "LicenseUrl": {"value": f"https://creativecommons.org/licenses/{licence}/4.0/"},
+            }
+
         text = query["gsrsearch"].removesuffix(" filetype:bitmap")
         found, limit, offset = self._entries(text), int(query["gsrlimit"]), int(query.get("gsroffset", 0))
         pages = [
@@ -154,10 +162,7 @@ class Handler(BaseHTTPRequestHandler):
                     {
                         "url": entry["url"], "descriptionurl": entry["url"] + "?page", "width": 800, "height": 600,
                         "size": 1, "mime": "image/jpeg", "sha1": "0",
-                        "extmetadata": {
-                            "Artist": {"value": "<a href='//x'>Bo</a>"}, "LicenseShortName": {"value": "CC BY-SA 4.0"},
-                            "LicenseUrl": {"value": "https://creativecommons.org/licenses/by-sa/4.0/"},
-                        },
+                        "extmetadata": meta(entry),
                     }
                 ],
             }

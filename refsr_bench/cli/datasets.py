@@ -27,6 +27,10 @@ _PATH = click.Path(path_type=Path, exists=True)
 @click.option("--dry-run", is_flag=True, help="Say what would be built from what, and stop.")
 @click.option("--jobs", type=click.IntRange(1, 64), metavar="N", help="Pictures at a time  [default: one a processor]")
 @click.option("--expect-sha256", metavar="[FILE=]HASH", help="Hash that the archive must have, over any known one.")
+@click.option("--selection", type=_PATH, help="Build wr-sr from this selection.jsonl of curate accept.")
+@click.option(
+    "--allow-private", is_flag=True, default=None, help="With --selection: also ask addresses of this network."
+)
 @click.option("--export-lr", is_flag=True, help="Also write x4 bicubic LR pictures, into a folder beside the dataset.")
 @json_option
 def build(
@@ -38,6 +42,8 @@ def build(
     dry_run: bool,
     jobs: int | None,
     expect_sha256: str | None,
+    selection: Path | None,
+    allow_private: bool | None,
     export_lr: bool,
     as_json: bool,
 ) -> None:
@@ -54,7 +60,7 @@ def build(
       refsr-bench build custom ~/photos/cathedral --out ~/refsr/cathedral
     """
     from refsr_bench.lookup import find, find_card
-    from refsr_bench.store import INFO_NAME, data_dir, open_dataset, read_info
+    from refsr_bench.store import INFO_NAME, data_dir, open_dataset, read_info, sha256_file
     from refsr_bench.verification import verify_dataset
 
     build_dataset, card = find("datasets", name), find_card("datasets", name)
@@ -63,15 +69,20 @@ def build(
     source = source or given
     if name == "custom" and source is None:
         raise UsageError("custom needs a folder of photographs or a CSV table", "refsr-bench build custom DIR")
-    options = _known_options(name, build_dataset, {"jobs": jobs, "expect_sha256": expect_sha256})
+    extra = {"selection": selection, "allow_private": allow_private}
+    options = _known_options(name, build_dataset, {**extra, "jobs": jobs, "expect_sha256": expect_sha256})
     own = source.resolve() if name == "custom" and source is not None else None
-    target = out or data_dir() / (name if own is None else own.stem if own.is_file() else own.name)
+    usual = name if selection is None else f"{name}-curated"
+    target = out or data_dir() / (usual if own is None else own.stem if own.is_file() else own.name)
     if dry_run:
         _print_plan(name, card, source, target, as_json)
         return
     present = (target / INFO_NAME).is_file()
     if present and not force and card is not None and read_info(target).builder_version != card.builder_version:
         note(f"{target} was built by another version of the builder; building it again")
+        force = True
+    if present and selection is not None and read_info(target).options.get("selection") != sha256_file(selection):
+        note(f"{target} was built from another selection; building it again")
         force = True
     if present and not force:
         dataset = open_dataset(target)

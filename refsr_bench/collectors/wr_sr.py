@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import functools
+import os
 import re
-from pathlib import PurePosixPath
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
 
 from refsr_bench.collectors.layout import Slot
 from refsr_bench.collectors.published import Layout, build_published, plan_samples
-from refsr_bench.schema import DatasetCard, SourceFile
+from refsr_bench.errors import UsageError
+from refsr_bench.schema import DatasetCard, DatasetInfo, SourceFile
 
 _NAME = re.compile(r"(\d{3})(_ref)?")
 
@@ -56,4 +58,36 @@ LAYOUT = Layout(
     name_of=_published_name,
 )
 
-build = functools.partial(build_published, CARD, LAYOUT)
+
+def build(
+    source: Path | None,
+    target: Path,
+    *,
+    progress: Callable[[int, int], None],
+    note: Callable[[str], None],
+    jobs: int | None = None,
+    expect_sha256: str | None = None,
+    selection: Path | None = None,
+    allow_private: bool | None = None,
+) -> DatasetInfo:
+    """Build the released set, or the one that a curated ``selection`` describes (see ``docs/curation.md``).
+
+    A selection's pictures are looked for in ``source`` and beside the selection, and fetched by their addresses if they
+    are not there; ``allow_private`` also asks servers of this computer and network.
+    """
+    if selection is None:
+        if allow_private:
+            raise UsageError("--allow-private belongs to --selection")
+        return build_published(
+            CARD, LAYOUT, source, target, progress=progress, note=note, jobs=jobs, expect_sha256=expect_sha256
+        )
+    from refsr_bench.collectors.curation.build import Source, build_selection
+    from refsr_bench.collectors.curation.web import Manners, Web
+
+    contact = os.environ.get("REFSR_CONTACT", "")
+    web = Web(Manners(contact, allow_private=bool(allow_private)), note) if contact else None
+    if web is None:
+        note("REFSR_CONTACT is not set (your address, for site owners): nothing is fetched, pictures must be at hand")
+    beside = [selection.parent / "queries", selection.parent / "pictures"]
+    folders = [*([source] if source is not None else []), *beside]
+    return build_selection(CARD, selection, target, Source(folders, web), progress=progress, note=note)

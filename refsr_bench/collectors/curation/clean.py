@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -62,7 +63,9 @@ def clean_pools(
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # pools run side by side
     try:
-        with ThreadPoolExecutor(jobs) as workers:
+        # Decoding silences Pillow's warnings for a moment, which threads would undo for each other.
+        with warnings.catch_warnings(), ThreadPoolExecutor(jobs) as workers:
+            warnings.simplefilter("ignore")
             waiting = [workers.submit(_clean_pool, work, q, fetched[q.name], rules, matcher) for q in queries]
             try:
                 for done, future in enumerate(waiting, 1):

@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from refsr_bench.collectors.curation.asking import Asker, origin_of
+from refsr_bench.collectors.curation.asking import Asker, describe, origin_of
 from refsr_bench.collectors.curation.licences import Policy
-from refsr_bench.collectors.curation.providers import Provider, Question
+from refsr_bench.collectors.curation.providers import Found, Provider, Question
 from refsr_bench.collectors.curation.rows import QUERIES, Origin, Query, now, open_journal, read_rows
 from refsr_bench.collectors.curation.web import Fault, Web, picture_suffix
 from refsr_bench.errors import ImageError, UsageError
@@ -63,7 +63,7 @@ def take_folder(work: Path, folder: Path, captions: Mapping[str, str], licence: 
                 if sha256_bytes(data) in known:
                     continue
                 text = captions.get(path.stem) or words_of(path.name)
-                origin = Origin(provider="folder", title=path.name, licence=licence)
+                origin = describe("folder", Found(title=path.name), licence)
                 query = _store(work, _free_name(path.stem, names), data, path.suffix.lower(), text, origin)
             except ImageError as error:
                 note(f"passed over: {error.problem}")
