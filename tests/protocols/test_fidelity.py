@@ -13,7 +13,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from refsr_bench.errors import ImageError
 from refsr_bench.images import crop_border, load_image, luma_bt601, resize_bicubic
-from refsr_bench.protocols.fidelity import psnr_rgb, psnr_y, ssim_y
+from refsr_bench.protocols.fidelity import psnr_rgb, psnr_y, ssim_rgb, ssim_y
 from refsr_bench.protocols.inputs import prepare_hr
 from refsr_bench.protocols.spec import EvalProtocol
 from refsr_bench.schema import Image
@@ -69,6 +69,17 @@ def assert_agrees_with_scikit_image(hr: Image, sr: Image) -> None:
     )
     assert ssim_y(hr, sr) == pytest.approx(expected, abs=1e-10)
     assert psnr_y(hr, sr) == pytest.approx(peak_signal_noise_ratio(x, y, data_range=255), abs=1e-10)
+
+
+@pytest.mark.parametrize("height", [19, 72, 73, 82, 83, 146, 147, 300])
+def test_pictures_are_scored_in_strips_without_a_seam(height: int) -> None:
+    hr, sr = noisy_pair(height, height, 31)
+    assert_agrees_with_scikit_image(hr, sr)
+    x, y = (crop_border(image, 4).astype(np.float64) for image in (hr, sr))
+    expected = structural_similarity(
+        x, y, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, channel_axis=-1
+    )
+    assert ssim_rgb(hr, sr) == pytest.approx(expected, abs=1e-10)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(19, 60), st.integers(19, 60))
