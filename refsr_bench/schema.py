@@ -220,6 +220,8 @@ class ModelCard(Frozen):
     title: str
     paper: str
     uses_reference: bool
+    max_references: int = 1
+    """How many references it looks at; more are refused, never silently dropped."""
     sees: Literal["lr", "hr", "truth"] = "lr"
     """What a matcher is shown beside the reference: the enlarged LR picture; the HR picture, as the teacher network is
     made to see; or, a floor and not a method, the true correspondences."""
@@ -268,6 +270,10 @@ class RunInfo(Frozen):
     manifest_sha256: Sha256
     protocol: dict[str, str | int]
     refs_rule: str
+    lr: str = "protocol"
+    """Where LR pictures come from: "protocol", or "shipped.KERNEL" for the ones that the dataset ships."""
+    subset: str | None = None
+    """What a signature calls the subset of the dataset, if not all of it."""
     samples: int
     images: str
     """Folder of the SR pictures, relative to the run folder, or absolute where they were made elsewhere."""

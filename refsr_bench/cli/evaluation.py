@@ -17,7 +17,22 @@ _PROTOCOL = click.option(
     metavar="NAME",
     help="How to score: a preset, PRESET+key=value, or, in eval, several with commas, or all.",
 )
-_REFS = click.option("--refs", "refs_rule", metavar="RULE", help="first, none or levelK  [default: first, if any]")
+_REFS = click.option(
+    "--refs",
+    "refs_rule",
+    metavar="RULE",
+    help="first, none, levelK, refK, randomK, all, stitched-ttsr, stitched-masa, lr-native or lr-up; in eval also "
+    "several with commas, or each  [default: first, if any]",
+)
+_LR = click.option(
+    "--lr",
+    type=click.Choice(["protocol", "shipped"]),
+    default="protocol",
+    show_default=True,
+    help="LR pictures as the protocol makes them, or as the dataset ships them.",
+)
+_SUBSET = click.option("--subset", type=click.Choice(["texture"]), help="Only the quarter with the most texture.")
+_MODIFIED = click.option("--allow-modified", is_flag=True, help="Take a dataset that no longer verifies, and say so.")
 _LIMIT = click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N samples.")
 _OUT = click.option("--out", type=click.Path(path_type=Path), help="Run folder  [default: runs/DATASET/MODEL/...]")
 _OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace another run that is in the run folder.")
@@ -28,7 +43,10 @@ _OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace another run
 @_DATASET
 @_PROTOCOL
 @_REFS
+@_LR
+@_SUBSET
 @_LIMIT
+@_MODIFIED
 @click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda or cuda:N.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="An option of the model, e.g. weights=DIR.")
 @_OUT
@@ -39,7 +57,10 @@ def eval_command(
     dataset: str,
     protocol: str,
     refs_rule: str | None,
+    lr: str,
+    subset: str | None,
     limit: int | None,
+    allow_modified: bool,
     device: str,
     settings: tuple[str, ...],
     out: Path | None,
@@ -50,7 +71,8 @@ def eval_command(
 
     A matcher is evaluated on the samples whose true correspondences are known; a model that matches is scored on both.
     Several protocols, joined by commas, or all: the model runs once for each distinct input, and each protocol's
-    difference to the first is printed. Run the same command again after an interruption: finished pictures are kept.
+    difference to the first is printed. Several reference rules, or each: the scores with every reference, and how much
+    the choice moves them. Run the same command again after an interruption: finished pictures are kept.
     Failed samples become rows with a reason, and the exit code is 5.
 
     \b
@@ -58,19 +80,38 @@ def eval_command(
       refsr-bench eval bicubic --dataset demo --protocol all
       refsr-bench eval c2matching --dataset demo --set weights=~/c2-weights --limit 3
     """
-    from refsr_bench.cli.runner import default_folder, evaluate, load_plugin, open_tasks, report, report_effects
+    from refsr_bench.cli.runner import (
+        default_folder,
+        evaluate,
+        load_plugin,
+        open_tasks,
+        report,
+        report_effects,
+        report_sensitivity,
+    )
     from refsr_bench.protocols.evaluate import Target
     from refsr_bench.protocols.spec import find_protocols
 
     protocols = find_protocols(protocol)
-    tasks = open_tasks(dataset, protocols, refs_rule, limit)
+    tasks = open_tasks(dataset, protocols, refs_rule, limit, lr=lr, subset=subset, allow_modified=allow_modified)
+    several_rules = len({task.refs_rule for task in tasks}) > 1
+    if several_rules and len(protocols) > 1:
+        raise UsageError("several reference rules and several protocols: one of the two must be one")
     plugin = load_plugin(model_name, settings, {"device": device})
     if len(tasks) == 1:
         target = Target(tasks[0], out or default_folder(tasks[0], plugin.card.name))
         report(evaluate(plugin, [target], overwrite=overwrite)[0], as_json)
         return
-    folders = [default_folder(t, plugin.card.name) if out is None else out / t.protocol.name for t in tasks]
+    folders = [
+        default_folder(t, plugin.card.name)
+        if out is None
+        else out / (t.refs_rule if several_rules else t.protocol.name)
+        for t in tasks
+    ]
     targets = [Target(task, folder) for task, folder in zip(tasks, folders, strict=True)]
+    if several_rules:
+        report_sensitivity([evaluate(plugin, [each], overwrite=overwrite)[0] for each in targets], as_json)
+        return
     report_effects(evaluate(plugin, targets, overwrite=overwrite), as_json)
 
 
@@ -79,7 +120,10 @@ def eval_command(
 @_DATASET
 @_PROTOCOL
 @_REFS
+@_LR
+@_SUBSET
 @_LIMIT
+@_MODIFIED
 @click.option("--name", metavar="NAME", help="Name of the method in rows and tables  [default: the folder's name]")
 @click.option(
     "--pattern", default="{name}.png", show_default=True, metavar="TEXT", help="File name; {name} is the sample's."
@@ -92,7 +136,10 @@ def score(
     dataset: str,
     protocol: str,
     refs_rule: str | None,
+    lr: str,
+    subset: str | None,
     limit: int | None,
+    allow_modified: bool,
     name: str | None,
     pattern: str,
     out: Path | None,
@@ -114,7 +161,11 @@ def score(
 
     if "{name}" not in pattern or "/" in pattern or "\\" in pattern:
         raise UsageError(f"--pattern {pattern!r} must be a file name that contains {{name}}")
-    [task] = open_tasks(dataset, [find_protocol(protocol)], refs_rule, limit)
+    only = [find_protocol(protocol)]
+    tasks = open_tasks(dataset, only, refs_rule, limit, lr=lr, subset=subset, allow_modified=allow_modified)
+    if len(tasks) > 1:
+        raise UsageError("pictures are scored under the one reference rule that they were made with")
+    [task] = tasks
     label = name or images.resolve().name
     card = ModelCard(name=label, title=f"pictures in {images}", paper="made elsewhere", uses_reference=True)
     target = Target(task, out or default_folder(task, f"scored-{label}"))

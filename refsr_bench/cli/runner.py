@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from refsr_bench.cli.output import parse_settings, print_json, show_progress
-from refsr_bench.errors import ItemsFailed, UsageError, did_you_mean
+from refsr_bench.cli.output import note, parse_settings, print_json, show_progress
+from refsr_bench.errors import IntegrityError, ItemsFailed, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from refsr_bench.protocols.evaluate import Attempt, Target, Task
     from refsr_bench.protocols.spec import EvalProtocol, Metric
-    from refsr_bench.schema import ModelCard, Row, RunInfo
+    from refsr_bench.schema import ModelCard, Record, Row, RunInfo
+    from refsr_bench.store import Dataset
 
 DEFAULT_OPTIONS = {"device": "cpu"}
 """Options that every command offers, and the values that a model which does not know them has anyway."""
@@ -76,22 +77,76 @@ def load_plugin(name: str, settings: Sequence[str], asked: Mapping[str, str]) ->
     return Plugin(factory(**options), options)
 
 
-def open_tasks(dataset: str, protocols: Sequence[EvalProtocol], refs_rule: str | None, limit: int | None) -> list[Task]:
-    """The chosen samples of a built dataset under every protocol."""
+def open_tasks(
+    dataset: str,
+    protocols: Sequence[EvalProtocol],
+    refs_rule: str | None,
+    limit: int | None,
+    *,
+    lr: str = "protocol",
+    subset: str | None = None,
+    allow_modified: bool = False,
+) -> list[Task]:
+    """The chosen samples of a built dataset under every protocol and every reference rule.
+
+    lr : "protocol" or "shipped".
+    subset : one of `refsr_bench.protocols.subsets.SUBSETS`.
+    allow_modified : take a dataset that no longer verifies as it is; its identity then says so.
+    """
     from refsr_bench.protocols.evaluate import Task
-    from refsr_bench.protocols.spec import REFERENCE_RULES
+    from refsr_bench.protocols.references import find_rules
+    from refsr_bench.protocols.subsets import select_subset
     from refsr_bench.store import open_dataset, resolve_dataset
 
     opened = open_dataset(resolve_dataset(dataset))
-    rule = refs_rule or ("first" if any(record.refs for record in opened.records) else "none")
-    if rule not in REFERENCE_RULES:
-        raise UsageError(f"there is no reference rule called {rule!r}", did_you_mean(rule, REFERENCE_RULES))
-    return [Task(opened, opened.records[:limit], protocol, rule) for protocol in protocols]
+    opened = accept_dataset(opened, opened.records[: None if subset else limit], allow_modified)
+    called, records = (None, opened.records) if subset is None else select_subset(opened, subset)
+    records = _with_hr(records)[:limit]
+    rules = find_rules(refs_rule or ("first" if any(record.refs for record in records) else "none"), records)
+    source = _lr_source(lr, records)
+    return [Task(opened, records, protocol, rule, source, called) for rule in rules for protocol in protocols]
+
+
+def accept_dataset(dataset: Dataset, records: Sequence[Record], allow_modified: bool) -> Dataset:
+    """The dataset if the files of ``records`` verify; changed and called so if that is allowed, else refused."""
+    from refsr_bench.verification import accept_modified, check_files
+
+    with show_progress("verify", 1) as advance:
+        problems = check_files(dataset.root, records, progress=lambda done, total: advance(done / total))
+    if not problems:
+        return dataset
+    listing = "".join(f"\n  {problem.path}: {problem.problem}" for problem in problems[:20])
+    text = f"{dataset.root} no longer verifies, {len(problems)} problem(s):{listing}"
+    if not allow_modified:
+        raise IntegrityError(text, "build it again with --force, or add --allow-modified, which the signature will say")
+    note(text)
+    return accept_modified(dataset)
+
+
+def _with_hr(records: Sequence[Record]) -> tuple[Record, ...]:
+    chosen = tuple(record for record in records if record.hr is not None)
+    if len(chosen) < len(records):
+        note(f"{len(records) - len(chosen)} of {len(records)} samples have no HR picture and are not scored")
+    if not chosen:
+        raise UsageError("no sample has an HR picture to score against")
+    return chosen
+
+
+def _lr_source(lr: str, records: Sequence[Record]) -> str:
+    """``lr`` as a task and its signature call it: with the kernel that made the shipped LR pictures."""
+    if lr == "protocol":
+        return lr
+    kernels = {record.lr.kernel for record in records if record.lr is not None}
+    if len(kernels) != 1:
+        made = f"LR pictures by different kernels: {', '.join(sorted(kernels))}" if kernels else "no LR pictures"
+        raise UsageError(f"the dataset ships {made}", "--lr protocol makes them as the protocol says")
+    return f"shipped.{kernels.pop()}"
 
 
 def default_folder(task: Task, label: str) -> Path:
     """Where a run of ``label`` goes unless told otherwise."""
-    return Path("runs") / task.dataset.info.name / label / task.protocol.name / task.refs_rule
+    how = "+".join(part for part in (task.refs_rule, task.lr, task.subset) if part not in (None, "protocol"))
+    return Path("runs") / task.dataset.info.name / label / task.protocol.name / how
 
 
 def describe_run(
@@ -115,6 +170,8 @@ def describe_run(
         manifest_sha256=task.dataset.info.manifest_sha256,
         protocol=task.protocol.model_dump(),
         refs_rule=task.refs_rule,
+        lr=task.lr,
+        subset=task.subset,
         samples=len(task.records),
         images=images,
         file_pattern=file_pattern,
@@ -274,6 +331,20 @@ def report_effects(runs: Sequence[Finished], as_json: bool) -> None:
         print_json({"effects": [effect._asdict() for effect in effects], "run_dirs": folders})
     else:
         click.echo(to_markdown(runs[0].info.dataset, runs[0].info.model.name, effects))
+        click.echo("run folders:\n" + "\n".join(f"  {folder}" for folder in folders.values()))
+    raise_failures(runs)
+
+
+def report_sensitivity(runs: Sequence[Finished], as_json: bool) -> None:
+    """Print the scores with every reference and how much the choice moves them; `ItemsFailed` if samples failed."""
+    from refsr_bench.results.sensitivity import reference_sensitivity, to_markdown
+
+    tables = reference_sensitivity({run.target.task.refs_rule: run.rows for run in runs})
+    folders = {run.target.task.refs_rule: str(run.target.run_dir) for run in runs}
+    if as_json:
+        print_json({"sensitivity": [table._asdict() for table in tables], "run_dirs": folders})
+    else:
+        click.echo(to_markdown(runs[0].info.dataset, runs[0].info.model.name, tables))
         click.echo("run folders:\n" + "\n".join(f"  {folder}" for folder in folders.values()))
     raise_failures(runs)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from refsr_bench.errors import RefsrError
 from refsr_bench.geometry import CELL_PX, PATCH_CELLS, patch_centres
 from refsr_bench.protocols.inputs import Frame, Inputs
-from refsr_bench.protocols.spec import EvalProtocol, Metric
+from refsr_bench.protocols.spec import PROTOCOL_LR, EvalProtocol, Metric
 from refsr_bench.protocols.truth import TrueMap
 from refsr_bench.schema import Matches
 from refsr_bench.signature import Signature, make_signature
@@ -82,10 +82,13 @@ def match_signature(
     refs_rule: str,
     with_truth: int,
     sees: str,
+    lr: str = PROTOCOL_LR,
+    subset: str | None = None,
 ) -> Signature:
     """Signature of a correspondence number; of a protocol it holds what decides the pictures that are matched.
 
     sees : the card's word for what the matcher is shown (`refsr_bench.schema.ModelCard.sees`).
+    lr, subset : as in `refsr_bench.protocols.spec.signature_of`.
     """
     return make_signature(
         metric.name,
@@ -96,11 +99,12 @@ def match_signature(
             "mask": f"inframe{IN_FRAME_PX:g}",
             "in": "hr" if sees == "hr" else "lrup",
             "data": dataset_id,
+            **({} if subset is None else {"sub": subset}),
             "n": str(samples),
             "gt": str(with_truth),
             "ref": refs_rule,
             "x": str(protocol.scale),
-            "lr": protocol.downsample,
+            "lr": protocol.downsample if lr == PROTOCOL_LR else lr,
             "mod": protocol.mod,
             "pad": protocol.pad,
             "agg": "mean",

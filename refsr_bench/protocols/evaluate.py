@@ -10,6 +10,7 @@ A run folder::
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -24,7 +25,8 @@ from numpy.typing import NDArray
 from refsr_bench.errors import ImageError, IntegrityError, RefsrError
 from refsr_bench.images import decode_image, encode_png, read_bytes
 from refsr_bench.protocols.inputs import Inputs, finish_output, prepare_hr, prepare_inputs
-from refsr_bench.protocols.spec import EvalProtocol, Metric, same_pictures, select_references, signature_of
+from refsr_bench.protocols.references import arrange_references, select_references
+from refsr_bench.protocols.spec import PROTOCOL_LR, EvalProtocol, Metric, same_pictures, signature_of
 from refsr_bench.schema import Image, ModelCard, Record, Row
 from refsr_bench.signature import Signature
 from refsr_bench.store import Dataset, atomic_write_bytes, load_sample, read_stored_image, sha256_bytes, to_json_line
@@ -61,16 +63,23 @@ class Attempt(NamedTuple):
 
 
 class Task(NamedTuple):
-    """What is evaluated: samples of a dataset, under a protocol, each with the references that a rule picks."""
+    """What is evaluated: samples of a dataset, under a protocol, each with the references that a rule picks.
+
+    ``lr`` is `PROTOCOL_LR`, or "shipped.KERNEL" for the LR images that the dataset ships; ``subset`` is what a
+    signature calls the subset that the samples are of.
+    """
 
     dataset: Dataset
     records: tuple[Record, ...]
     protocol: EvalProtocol
     refs_rule: str
+    lr: str = PROTOCOL_LR
+    subset: str | None = None
 
     def references_of(self, record: Record) -> tuple[int, ...]:
         """Positions of the references that the rule picks from a record."""
-        return select_references(self.refs_rule, [ref.level for ref in record.refs])
+        key = f"{self.dataset.info.name}|{record.name}"
+        return select_references(self.refs_rule, [ref.level for ref in record.refs], key=key)
 
     def load_inputs(self, record: Record) -> Inputs:
         """Read a sample and make of it what the protocol lets a model see."""
@@ -78,7 +87,12 @@ class Task(NamedTuple):
             raise ImageError("the sample has no HR picture to make an LR picture from")
         sample = load_sample(self.dataset, record, self.references_of(record))
         assert sample.hr is not None
-        return prepare_inputs(sample.hr, sample.refs, self.protocol)
+        shipped = None if self.lr == PROTOCOL_LR else sample.lr
+        if self.lr != PROTOCOL_LR and shipped is None:
+            raise ImageError("the dataset ships no LR picture of this sample")
+        alone = functools.partial(prepare_inputs, sample.hr, (), self.protocol, shipped_lr=shipped)
+        refs = arrange_references(self.refs_rule, sample.refs, lambda: alone().lr)
+        return prepare_inputs(sample.hr, refs, self.protocol, shipped_lr=shipped)
 
 
 class Target(NamedTuple):
@@ -139,6 +153,8 @@ def _restore_one(
     inputs = task.load_inputs(record)
     if model.card.uses_reference and not inputs.refs:
         raise RefsrError("the model needs a reference and this sample has none")
+    if model.card.uses_reference and len(inputs.refs) > model.card.max_references:
+        raise RefsrError(f"the model takes {model.card.max_references} reference(s), the rule gives {len(inputs.refs)}")
     seen = (inputs.lr, *inputs.refs) if model.card.uses_reference else (inputs.lr,)
     key = sha256_bytes(b"".join(f"{image.shape}".encode() + image.tobytes() for image in seen))
     if key not in outputs:
@@ -213,6 +229,8 @@ def score_all(
                 dataset_id=task.dataset.info.id,
                 samples=len(task.records),
                 refs_rule=task.refs_rule,
+                lr=task.lr,
+                subset=task.subset,
             )
             yield make_row(model_name, task, record, signature, outcome._replace(reason=outcome.reason or note))
 

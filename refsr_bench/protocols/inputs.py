@@ -55,14 +55,17 @@ def prepare_hr(hr: Image, protocol: EvalProtocol) -> Image:
     return cropped
 
 
-def prepare_inputs(hr: Image, refs: Sequence[Image], protocol: EvalProtocol) -> Inputs:
+def prepare_inputs(
+    hr: Image, refs: Sequence[Image], protocol: EvalProtocol, *, shipped_lr: Image | None = None
+) -> Inputs:
     """Make the LR picture and the references from uint8 RGB HR and references of any sizes.
 
     ``c2-2021`` crops both to multiples of 4 at the bottom and right, zero-pads them there to their common largest size,
     and makes the LR picture from the *padded* HR, so the last LR row beside the padding is darkened: released
-    behaviour, kept (paper's test code; ``docs/protocols.md``).
+    behaviour, kept (paper's test code; ``docs/protocols.md``). ``shipped_lr``, a quarter of the stored HR picture,
+    takes the place of that LR picture, cropped and zero-padded alike.
     """
-    hr = prepare_hr(hr, protocol)
+    stored, hr = hr, prepare_hr(hr, protocol)
     refs = [prepare_hr(ref, protocol) for ref in refs]
     canvas, hr_frame = _whole(hr)
     if protocol.mod in _REPLICATES:
@@ -77,9 +80,22 @@ def prepare_inputs(hr: Image, refs: Sequence[Image], protocol: EvalProtocol) -> 
     else:
         placed = [_place_reference(ref, canvas, protocol) for ref in refs]
     lr_size = (canvas.shape[0] // protocol.scale, canvas.shape[1] // protocol.scale)
-    lr = DOWNSAMPLERS[protocol.downsample](canvas, *lr_size)
+    if shipped_lr is None:
+        lr = DOWNSAMPLERS[protocol.downsample](canvas, *lr_size)
+    else:
+        lr = pad_zero(_crop_shipped(shipped_lr, stored, hr, protocol), *lr_size)
     refs, frames = tuple(ref for ref, _ in placed), tuple(frame for _, frame in placed)
     return Inputs(hr, lr, refs, hr_frame, frames, canvas)
+
+
+def _crop_shipped(lr: Image, stored: Image, hr: Image, protocol: EvalProtocol) -> Image:
+    """The part of a shipped LR picture that the cropped HR picture covers; `ImageError` if it does not fit."""
+    if protocol.mod in _REPLICATES:
+        raise ImageError(f"a protocol with {protocol.mod} pads the HR picture, which a shipped LR picture has not seen")
+    if lr.shape[:2] != (stored.shape[0] // protocol.scale, stored.shape[1] // protocol.scale):
+        sizes = f"{lr.shape[1]}x{lr.shape[0]} px beside {stored.shape[1]}x{stored.shape[0]} px"
+        raise ImageError(f"the shipped LR picture is no quarter of the HR picture ({sizes})")
+    return lr[: hr.shape[0] // protocol.scale, : hr.shape[1] // protocol.scale]
 
 
 def _place_reference(ref: Image, canvas: Image, protocol: EvalProtocol) -> tuple[Image, Frame]:

@@ -163,6 +163,8 @@ def score_matches(
                 refs_rule=task.refs_rule,
                 with_truth=len(chosen),
                 sees=card.sees,
+                lr=task.lr,
+                subset=task.subset,
             )
             centre = metric.keys["centre"]
             outcome = Outcome(None, "failed", fault) if fault else _judge_matches(metric, errors[centre])
@@ -205,6 +207,8 @@ def score_visible(
                 samples=len(task.records),
                 refs_rule=task.refs_rule,
                 with_truth=len(chosen),
+                lr=task.lr,
+                subset=task.subset,
             )
             outcome = Outcome(None, "failed", fault) if fault else _score_visible(metric, hr, sr, visible, task)
             yield make_row(model_name, task, record, signature, outcome)

@@ -21,7 +21,7 @@ from refsr_bench.protocols.matching import FLOW_FOLDER, MATCH_JOURNAL_NAME
 from refsr_bench.schema import Row, RunInfo
 from refsr_bench.store import atomic_write_json, sha256_bytes
 
-_DECIDES_PICTURES = ("model", "options", "manifest_sha256", "protocol", "refs_rule", "images", "file_pattern")
+_DECIDES_PICTURES = ("model", "options", "manifest_sha256", "protocol", "refs_rule", "lr", "images", "file_pattern")
 _LIBRARIES = ("numpy", "pillow", "opencv-python-headless", "opencv-python", "torch")
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field, ValidationError
 
 from refsr_bench.errors import UsageError, did_you_mean
+from refsr_bench.protocols.references import explain_rule
 from refsr_bench.schema import Frozen
 from refsr_bench.signature import Signature, make_signature
 
@@ -42,6 +43,9 @@ class EvalProtocol(Frozen):
 
 
 DEFAULT = EvalProtocol()
+
+PROTOCOL_LR = "protocol"
+"""Says that LR images are made as the protocol tells."""
 
 PRESETS = {
     protocol.name: protocol
@@ -151,11 +155,14 @@ def signature_of(
     samples: int,
     refs_rule: str,
     with_truth: int | None = None,
+    lr: str = PROTOCOL_LR,
+    subset: str | None = None,
 ) -> Signature:
-    """Signature of one metric's numbers under a protocol on ``samples`` samples of a dataset.
+    """Signature of one metric's numbers under a protocol on ``samples`` samples of a dataset, or of its ``subset``.
 
     ``metric.keys`` names its channel (``ch``; "luma" stands for the protocol's plane), window, and definition version.
-    ``with_truth``: how many of the samples have true correspondences, where only those are scored.
+    ``with_truth``: how many of the samples have true correspondences, where only those are scored. ``lr``: where the LR
+    images come from, if not from the protocol: "shipped.KERNEL".
     """
     keys = {key: protocol.luma if value == "luma" else value for key, value in metric.keys.items()}
     if with_truth is not None:
@@ -166,10 +173,11 @@ def signature_of(
         metric.name,
         {
             "data": dataset_id,
+            **({} if subset is None else {"sub": subset}),
             "n": str(samples),
             "ref": refs_rule,
             "x": str(protocol.scale),
-            "lr": protocol.downsample,
+            "lr": protocol.downsample if lr == PROTOCOL_LR else lr,
             "mod": protocol.mod,
             "pad": protocol.pad,
             "q": protocol.quantise,
@@ -181,8 +189,6 @@ def signature_of(
 
 
 _EXACT_MEANINGS = {
-    ("ref", "first"): "the first reference of every sample is used",
-    ("ref", "none"): "no reference is used",
     ("lr", "pil.bicubic"): "the LR image is Pillow's antialiased bicubic reduction of the padded 8-bit HR image",
     ("lr", "pil.lanczos"): "the LR image is Pillow's antialiased Lanczos reduction of the padded 8-bit HR image",
     ("lr", "cv2.bicubic"): "the LR image is OpenCV's bicubic reduction, which is not antialiased",
@@ -215,9 +221,9 @@ _EXACT_MEANINGS = {
 }
 
 
-def _level(value: str) -> str | None:
-    level = value.removeprefix("level")
-    return f"the reference of similarity level {level} is used (1 is the most similar)" if level.isdigit() else None
+def _lr(value: str) -> str | None:
+    kernel = value.removeprefix("shipped.")
+    return f"the LR image is the one that the dataset ships, made by {kernel}" if kernel not in ("", value) else None
 
 
 def _number(text: str) -> Callable[[str], str | None]:
@@ -225,14 +231,23 @@ def _number(text: str) -> Callable[[str], str | None]:
 
 
 def _data(value: str) -> str | None:
+    name, _, digits = value.removesuffix("+modified").rpartition("@")
+    changed = ", with files that were changed after it was built" if value.endswith("+modified") else ""
+    return f"dataset {name}, whose manifest's SHA-256 begins {digits}{changed}" if name else None
+
+
+def _subset(value: str) -> str | None:
     name, _, digits = value.rpartition("@")
-    return f"dataset {name}, whose manifest's SHA-256 begins {digits}" if name else None
+    what = {"texture": "the quarter of the samples with the highest HR gradient energy"}.get(name)
+    return what and f"only {what}; the SHA-256 of their names begins {digits}"
 
 
 _PATTERN_MEANINGS: dict[str, Callable[[str], str | None]] = {
     "data": _data,
-    "n": _number("the first {} samples of the dataset"),
-    "ref": _level,
+    "sub": _subset,
+    "n": _number("{} samples, the first ones of the dataset or subset"),
+    "ref": explain_rule,
+    "lr": _lr,
     "x": _number("magnification {}"),
     "crop": _number("{} px are cut from all four sides before scoring"),
     "inf": lambda value: (
@@ -263,27 +278,3 @@ def explain_signature(signature: Signature, metric_titles: dict[str, str]) -> li
             raise UsageError(f"{value!r} is not a value of the signature key {key!r}", did_you_mean(value, known))
         parts.append((f"{key}:{value}", meaning))
     return parts
-
-
-REFERENCE_RULES = ("first", "none", "level1", "level2", "level3", "level4", "level5")
-
-
-def select_references(rule: str, levels: list[int | None]) -> tuple[int, ...]:
-    """Positions of the references a rule picks from a sample's ordered list; ``levels`` are their similarity levels.
-
-    ``first`` picks the first one if there is any, ``none`` none, ``levelK`` the one of level K. `UsageError` if the
-    rule is unknown or its level is missing.
-
-    >>> select_references("level2", [1, 2, 3])
-    (1,)
-    """
-    if rule not in REFERENCE_RULES:
-        raise UsageError(f"there is no reference rule called {rule!r}", did_you_mean(rule, REFERENCE_RULES))
-    if rule == "none":
-        return ()
-    if rule == "first":
-        return (0,) if levels else ()
-    level = int(rule.removeprefix("level"))
-    if level not in levels:
-        raise UsageError(f"the sample has no reference of level {level}")
-    return (levels.index(level),)

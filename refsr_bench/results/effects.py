@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from refsr_bench.results.formats import aligned_rows
 from refsr_bench.schema import Row
 
 HEADLINES = (("psnr_y", "psnr_rgb", "aee"), ("ssim_y", "ssim_rgb", "pck@8"))
@@ -82,14 +83,7 @@ def to_markdown(dataset: str, model: str, effects: Sequence[Effect]) -> str:
             differs = effect.changed or "(the base)"
             label = [name, differs, str(effect.samples)] if first else ["", "", ""]
             body.append([*label, effect.metric, value, change])
-    widths = [max(len(row[i]) for row in [header, *body]) for i in range(len(header))]
-    rules = ["-" * w if i in (0, 1, 3) else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
     lines = [f"### {dataset}: {model} under {len(names)} protocols", ""]
-    for row in [header, rules, *body]:
-        cells = (
-            cell.ljust(w) if i in (0, 1, 3) else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        lines.append(f"| {' | '.join(cells)} |")
+    lines += aligned_rows(header, body, left=(0, 1, 3))
     lines += ["", "Numbers of different protocols measure different things and cannot be ranked together.", ""]
     return "\n".join(lines)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from refsr_bench.results.leaderboard import (
@@ -84,6 +84,20 @@ def escape_latex(text: str) -> str:
     return "".join(_LATEX.get(c, c) for c in printable(text))
 
 
+def aligned_rows(header: Sequence[str], body: Sequence[Sequence[str]], *, left: Collection[int]) -> list[str]:
+    """Lines of a Markdown table whose columns are as wide as they must be; those in ``left`` are set to the left."""
+    widths = [max(len(row[i]) for row in [header, *body]) for i in range(len(header))]
+    rules = ["-" * width if i in left else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
+    return [
+        "| "
+        + " | ".join(
+            cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        + " |"
+        for row in [header, rules, *body]
+    ]
+
+
 def to_markdown(tables: Sequence[Table]) -> str:
     """The tables as Markdown, every column's signature written out below its table."""
     return "\n".join(_table_markdown(table) for table in tables)
@@ -93,12 +107,7 @@ def _table_markdown(table: Table) -> str:
     names = [parse_signature(column).metric for column in table.columns]
     header = ["model", "group", "images", *(f"{name} [{i}]" for i, name in enumerate(names, 1))]
     body = [_line_markdown(line, table.columns, is_ambiguous(table)) for line in table.lines]
-    widths = [max(len(row[i]) for row in [header, *body]) for i in range(len(header))]
-    rules = ["-" * width if i < 2 else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
-    text = [f"### {escape_markdown(table.dataset)}", ""]
-    for row in [header, rules, *body]:
-        cells = (cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
-        text.append(f"| {' | '.join(cells)} |")
+    text = [f"### {escape_markdown(table.dataset)}", "", *aligned_rows(header, body, left=(0, 1))]
     text += ["", "In brackets: the 95 % interval of the mean, from a bootstrap over images.  "]
     text += [*(f"[{i}] `{printable(column).replace('`', '?')}`" + "  " for i, column in enumerate(table.columns, 1))]
     if not all(line.complete for line in table.lines):

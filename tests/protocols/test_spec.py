@@ -13,15 +13,14 @@ from hypothesis import strategies as st
 from refsr_bench.errors import UsageError
 from refsr_bench.lookup import find, list_entries
 from refsr_bench.protocols.correspondence import match_signature
+from refsr_bench.protocols.references import REFERENCE_RULES
 from refsr_bench.protocols.spec import (
     PRESETS,
-    REFERENCE_RULES,
     EvalProtocol,
     applies,
     explain_signature,
     find_protocol,
     find_protocols,
-    select_references,
     signature_of,
 )
 from refsr_bench.signature import make_signature, parse_signature
@@ -43,13 +42,16 @@ def test_broken_signatures_are_refused(text: str) -> None:
 
 @pytest.mark.parametrize("protocol", list(PRESETS.values()), ids=str)
 def test_every_signature_we_write_can_be_explained(protocol: EvalProtocol) -> None:
-    everywhere: dict[str, Any] = {"dataset_id": "demo@1f3c9a", "samples": 21, "with_truth": 9}
-    for name, rule in itertools.product(list_entries("metrics"), REFERENCE_RULES):
+    everywhere: dict[str, Any] = {"samples": 21, "with_truth": 9}
+    usual = {"dataset_id": "demo@1f3c9a"}
+    odd = {"dataset_id": "demo@1f3c9a+modified", "lr": "shipped.matlab.bicubic", "subset": "texture@1f3c9a"}
+    rules = [rule.replace("K", "3") for rule in REFERENCE_RULES]
+    for name, rule, data in itertools.product(list_entries("metrics"), rules, (usual, odd)):
         metric = find("metrics", name)
         if not applies(metric, protocol):
             continue
         write = partial(match_signature, sees="lr") if metric.on == "matches" else signature_of
-        signature = write(metric, protocol, refs_rule=rule, **everywhere)
+        signature = write(metric, protocol, refs_rule=rule, **everywhere, **data)
         parts = explain_signature(parse_signature(str(signature)), {name: "title"})
         assert len(parts) == 1 + len(signature.fields)
         assert all(meaning for _, meaning in parts)
@@ -76,18 +78,6 @@ def test_explaining_the_unknown_names_the_nearest(text: str, message: str) -> No
     with pytest.raises(UsageError) as caught:
         explain_signature(parse_signature(text), {"psnr_y": "title"})
     assert message in str(caught.value)
-
-
-def test_reference_rules() -> None:
-    assert select_references("first", [1, 2]) == (0,)
-    assert select_references("first", []) == ()
-    assert select_references("none", [1, 2]) == ()
-    assert select_references("level2", [1, 2]) == (1,)
-    with pytest.raises(UsageError, match="no reference of level 3"):
-        select_references("level3", [1, 2])
-    with pytest.raises(UsageError, match="did you mean") as caught:
-        select_references("frist", [1])
-    assert "first" in str(caught.value)
 
 
 def test_unknown_protocol() -> None:
