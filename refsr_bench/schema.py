@@ -233,6 +233,12 @@ class ModelCard(Frozen):
     trained_on: str = "nothing"
     adversarial: bool = False
     """Whether a GAN loss took part in training: such rows trade fidelity for looks and are set in grey."""
+    year: int | None = None
+    input_convention: str = "uint8 RGB"
+    """How the network itself is fed; the model converts."""
+    checkpoint: tuple[str, ...] = ()
+    """Names of the published weight files."""
+    checkpoint_source: str = ""
 
     @property
     def kind(self) -> str:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from refsr_bench.cli.output import json_option, print_json
 from refsr_bench.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from refsr_bench.lookup import Kind
 
 LIST_KINDS = ("datasets", "models", "protocols", "metrics", "matchers", "providers")
 
@@ -38,6 +41,9 @@ def list_command(kind: str | None, as_json: bool) -> None:
         width = max((len(entry["name"]) for entry in entries), default=0)
         for entry in entries:
             click.echo(f"  {entry['name']:<{width}}  {entry['summary']}{_state_of(entry)}")
+        for entry in entries:
+            if "problem" in entry:
+                click.echo(f"warning: {entry['problem']}", err=True)
 
 
 def _listing(kind: str) -> list[dict[str, Any]]:
@@ -48,7 +54,43 @@ def _listing(kind: str) -> list[dict[str, Any]]:
 
         return [{"name": name, "summary": protocol_summary(protocol)} for name, protocol in PRESETS.items()]
     entries = [{"name": name, "summary": entry.summary} for name, entry in list_entries(kind).items()]
+    entries = [{**entry, **_problem(kind, entry["name"])} for entry in entries]
+    if kind == "models":
+        from refsr_bench.models.zoo import PUBLISHED_ONLY
+
+        unavailable = [{"name": name, "summary": f"cannot run: {why}"} for name, why in PUBLISHED_ONLY.items()]
+        return [{**entry, **_model_state(entry)} for entry in entries] + unavailable
     return [{**entry, **_build_state(str(entry["name"]))} for entry in entries] if kind == "datasets" else entries
+
+
+def _problem(kind: Kind, name: str) -> dict[str, str]:
+    """What is wrong with a plug-in of somebody else's, which is imported to find out; nothing for most."""
+    from refsr_bench.lookup import BUILT_IN, find
+
+    if name in BUILT_IN[kind]:
+        return {}
+    try:
+        find(kind, name)
+    except UsageError as error:
+        return {"problem": " ".join(str(error).split())}
+    return {}
+
+
+def _model_state(entry: dict[str, Any]) -> dict[str, Any]:
+    """What a model's card says of its age and size, and whether its weights are here."""
+    from refsr_bench.lookup import find_card
+
+    card = None if "problem" in entry else find_card("models", entry["name"])
+    if card is None:
+        return {}
+    facts = {"kind": card.kind, "year": card.year, "parameters": card.parameters}
+    return {**facts, "weights": _weights_state(card.name)} if card.checkpoint else facts
+
+
+def _weights_state(name: str) -> str:
+    from refsr_bench.store import model_dir
+
+    return "imported" if any((model_dir() / name).glob("*.safetensors")) else "to be imported"
 
 
 def _build_state(name: str) -> dict[str, Any]:
@@ -64,6 +106,13 @@ def _build_state(name: str) -> dict[str, Any]:
 
 
 def _state_of(entry: dict[str, Any]) -> str:
+    if "problem" in entry:
+        return "  [cannot be loaded]"
+    if "kind" in entry:
+        facts = [entry["kind"], str(entry["year"] or "")]
+        facts += [f"{entry['parameters']:,} parameters" if entry["parameters"] else ""]
+        facts += [f"weights {entry['weights']}" if "weights" in entry else ""]
+        return f"  [{'; '.join(fact for fact in facts if fact)}]"
     if "built" not in entry:
         return ""
     built = entry["built"]
@@ -85,14 +134,19 @@ def info(name: str, as_json: bool) -> None:
       refsr-bench info cufed5 --json
     """
     from refsr_bench.lookup import find_card, list_entries
+    from refsr_bench.models.zoo import PUBLISHED_ONLY, how_to_get
     from refsr_bench.store import open_dataset, resolve_dataset
 
     values: dict[str, Any]
-    if name in list_entries("models"):
+    if name in PUBLISHED_ONLY:
+        values = {"name": name, "runnable": False, "why": PUBLISHED_ONLY[name]}
+    elif name in list_entries("models"):
         card = find_card("models", name)
         if card is None:
             raise UsageError(f"the model {name!r} has no card")
-        values = card.model_dump(mode="json", exclude_defaults=True)
+        values = {"name": name, "runnable": True, **card.model_dump(mode="json", exclude_defaults=True)}
+        if card.checkpoint:
+            values |= {"weights": _weights_state(name), "import_with": how_to_get(card)}
     elif name in list_entries("datasets"):
         card = find_card("datasets", name)
         about = {"name": name} if card is None else card.model_dump(mode="json", exclude_defaults=True)

@@ -12,10 +12,10 @@ from __future__ import annotations
 import pickle
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import pydantic
 import safetensors.torch
 import torch
@@ -23,7 +23,11 @@ from torch import Tensor, nn
 
 from refsr_bench import store
 from refsr_bench.errors import IntegrityError, UsageError, did_you_mean
+from refsr_bench.models.npz import read_npz
 from refsr_bench.schema import Frozen, Sha256
+
+if TYPE_CHECKING:
+    from refsr_bench.models.certificate import Certificate
 
 WRAPPERS = ("params_ema", "params", "state_dict")
 """Keys under which training code hides the state dict; the averaged weights are preferred."""
@@ -94,9 +98,7 @@ def _read(path: Path) -> object:
         case ".safetensors":
             return safetensors.torch.load_file(path)
         case ".npz":
-            # Opened here because NumPy forgets to close a file that turns out to be no archive.
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
+            return read_npz(path)
         case _:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch remarks on odd pickles; the error below says it better
@@ -160,29 +162,35 @@ def _listing(keys: Sequence[str], limit: int = 8) -> str:
 
 
 def import_weights(model: str, files: Sequence[str | Path], out: Path | None = None) -> list[WeightFile]:
-    """Check weight files of a model and store them, tensors only, in the model folder (or ``out``).
+    """Check weight files of a model and store them, tensors only, in the model folder (or ``out``), with certificates.
 
     Each file is recognised by its keys; where two roles share their keys the file's name decides, or the caller does
     by writing ``ROLE=FILE``. All files are checked before the first is stored. UsageError: an unknown model or role,
     a role that cannot be told or is given twice. IntegrityError: a file that does not fit its network.
     """
+    # Imported here because that module needs this one.
+    from refsr_bench.models.certificate import certify
+
     identify = _identifier(model)
-    found: dict[str, tuple[Path, Identified]] = {}
+    found: dict[str, tuple[Path, Identified, Certificate]] = {}
     for item in files:
         path, role = _split_role(item)
-        identified = identify(load_checkpoint(path), path, role)
+        original = load_checkpoint(path)
+        identified = identify(original, path, role)
         if identified.role in found:
             raise UsageError(f"{path} and {found[identified.role][0]} are both {identified.role}", "give one of them")
-        found[identified.role] = (path, identified)
+        found[identified.role] = (path, identified, certify(model, path, original, identified))
     folder = (out if out is not None else store.model_dir()) / model
-    return [_store(folder, path, identified) for path, identified in found.values()]
+    return [_store(folder, path, identified, certificate) for path, identified, certificate in found.values()]
 
 
 def _identifier(model: str) -> Callable[[Mapping[str, Tensor], Path, str | None], Identified]:
     # Imported here because a model's module needs this one.
+    from refsr_bench.models import method, zoo
     from refsr_bench.models.c2matching import roles
 
-    identifiers = {"c2matching": roles.identify}
+    identifiers: dict[str, Callable[[Mapping[str, Tensor], Path, str | None], Identified]]
+    identifiers = {"c2matching": roles.identify, **{name: partial(method.identify, name) for name in zoo.HOMES}}
     if model not in identifiers:
         raise UsageError(f"no weights can be imported for {model!r}", did_you_mean(model, identifiers))
     return identifiers[model]
@@ -195,13 +203,14 @@ def _split_role(item: str | Path) -> tuple[Path, str | None]:
     return (Path(path), role) if equals and not Path(text).exists() else (Path(text), None)
 
 
-def _store(folder: Path, path: Path, identified: Identified) -> WeightFile:
+def _store(folder: Path, path: Path, identified: Identified, certificate: Certificate) -> WeightFile:
     # Cloned because the format refuses tensors that share memory, as those of some checkpoints do.
     state = {key: value.clone(memory_format=torch.contiguous_format) for key, value in identified.state.items()}
     target = folder / f"{identified.role}.safetensors"
     sidecar = target.with_suffix(".json")
-    # Between the two writes below an older sidecar would vouch for the wrong file.
+    # Between the writes below an older sidecar would vouch for the wrong file.
     sidecar.unlink(missing_ok=True)
+    store.atomic_write_json(target.with_suffix(".certificate.json"), certificate.model_dump(mode="json"))
     store.atomic_write_bytes(target, safetensors.torch.save(state))
     described = WeightFile(
         role=identified.role,

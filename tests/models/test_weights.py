@@ -249,7 +249,7 @@ def test_import_list_verify_and_build(official: Path) -> None:
         assert file.source_sha256 == sha256_file(official / name)
     folder = model_dir() / "c2matching"
     assert {path.name for path in folder.iterdir()} == {
-        f"{file.role}.{suffix}" for file in imported for suffix in ("json", "safetensors")
+        f"{file.role}.{suffix}" for file in imported for suffix in ("json", "safetensors", "certificate.json")
     }
     assert {file.role for _, file in list_weights()} == {file.role for file in imported}
     assert [problem for _, problem in verify_weights()] == [None] * 4
