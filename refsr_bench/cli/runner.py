@@ -194,6 +194,7 @@ def evaluate(plugin: Plugin, targets: Sequence[Target], *, overwrite: bool) -> l
     Correspondences of a model that also restores are scored for the first target only: they hardly depend on the
     protocol and cost as much as restoring.
     """
+    from refsr_bench.models.cost import count_multiply_adds
     from refsr_bench.protocols.evaluate import restore_all
     from refsr_bench.protocols.matching import FLOW_FOLDER
     from refsr_bench.protocols.run import open_run
@@ -210,6 +211,8 @@ def evaluate(plugin: Plugin, targets: Sequence[Target], *, overwrite: bool) -> l
         if plugin.restores:
             with counted(f"{card.name} on {first.dataset.info.id}", len(first.records)) as on_item:
                 restore_all(plugin.made, targets, on_item)
+            multiply_adds = count_multiply_adds(plugin.made)
+            infos = [info.model_copy(update={"multiply_adds": multiply_adds}) for info in infos]
         return [
             _score_run(plugin, target, info, matching=plugin.matches and (target is targets[0] or not plugin.restores))
             for target, info in zip(targets, infos, strict=True)
