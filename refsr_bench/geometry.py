@@ -25,7 +25,11 @@ def similarity_about_centre(height: int, width: int, *, angle_deg: float = 0.0, 
     >>> apply_homography(h, np.array([[4.0, 2.0]])).round(9) + 0.0
     array([[2., 0.]])
     """
-    cos, sin = (scale * f(math.radians(angle_deg)) for f in (math.cos, math.sin))
+    quarters, rest = divmod(angle_deg, 90)
+    if rest == 0:  # exact, or the last row and column would fall off the picture by the last bit of a cosine
+        cos, sin = (scale * value for value in ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0))[int(quarters) % 4])
+    else:
+        cos, sin = (scale * f(math.radians(angle_deg)) for f in (math.cos, math.sin))
     cx, cy = (width - 1) / 2, (height - 1) / 2
     return np.array(
         [[cos, sin, cx - cos * cx - sin * cy], [-sin, cos, cy + sin * cx - cos * cy], [0.0, 0.0, 1.0]],

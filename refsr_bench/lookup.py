@@ -21,6 +21,8 @@ class Entry(NamedTuple):
 
     target: str
     summary: str
+    options: tuple[tuple[str, str], ...] = ()
+    """Options that this name stands for, where it is an alias of another one with them."""
 
 
 _PROVIDERS = "refsr_bench.collectors.curation.providers"
@@ -45,6 +47,22 @@ BUILT_IN: dict[Kind, dict[str, Entry]] = {
         "set5": Entry("refsr_bench.collectors.set5:build", "5 single pictures with MATLAB LR, for calibration"),
         "set14": Entry("refsr_bench.collectors.set14:build", "14 single pictures with MATLAB LR, for calibration"),
         "bsd100": Entry("refsr_bench.collectors.bsd100:build", "100 single pictures with MATLAB LR, for calibration"),
+        "transformed": Entry(
+            "refsr_bench.collectors.transformed:build", "rotated and scaled references of a built set (--of, --kind)"
+        ),
+        "cufed5-rotation": Entry(
+            "refsr_bench.collectors.transformed:build",
+            "alias of transformed --of cufed5 --kind rotation",
+            (("of", "cufed5"), ("kind", "rotation")),
+        ),
+        "cufed5-scale": Entry(
+            "refsr_bench.collectors.transformed:build",
+            "alias of transformed --of cufed5 --kind scale",
+            (("of", "cufed5"), ("kind", "scale")),
+        ),
+        "pairs": Entry(
+            "refsr_bench.collectors.pairs:build", "pictures with known correspondences: homographies or disparity"
+        ),
     },
     "models": {
         "bicubic": Entry("refsr_bench.models.bicubic:build", "Pillow's bicubic x4; the floor of every table"),
@@ -66,7 +84,21 @@ BUILT_IN: dict[Kind, dict[str, Entry]] = {
         "ranksrgan": Entry("refsr_bench.models.zoo:build_ranksrgan", "RankSRGAN, ICCV 2019"),
         "imdn": Entry("refsr_bench.models.zoo:build_imdn", "IMDN, ACM MM 2019; calibrates the single-image path"),
     },
-    "matchers": {},
+    "matchers": {
+        "c2-student": Entry(
+            "refsr_bench.models.matchers.learned:build_student", "C2-Matching's contrastive network, as it is used"
+        ),
+        "c2-teacher": Entry(
+            "refsr_bench.models.matchers.learned:build_teacher", "its teacher, which is shown the HR picture"
+        ),
+        "vgg19": Entry("refsr_bench.models.matchers.learned:build_vgg19", "fixed VGG-19 features, as SRNTT matches"),
+        "sift": Entry(
+            "refsr_bench.models.matchers.sift:build", "SIFT key points (OpenCV), made dense by a stated rule"
+        ),
+        "identity": Entry("refsr_bench.models.matchers.floors:build_identity", "no motion at all"),
+        "random": Entry("refsr_bench.models.matchers.floors:build_random", "any patch of the reference, all alike"),
+        "oracle": Entry("refsr_bench.models.matchers.floors:build_oracle", "the best cell there is: knows the truth"),
+    },
     "metrics": {
         "psnr_y": Entry("refsr_bench.protocols.fidelity:PSNR_Y", "peak signal-to-noise ratio of the luma plane, dB"),
         "ssim_y": Entry("refsr_bench.protocols.fidelity:SSIM_Y", "structural similarity of the luma plane"),

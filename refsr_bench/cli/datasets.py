@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from refsr_bench.cli.output import json_option, note, print_json, show_progress
+from refsr_bench.cli.output import json_option, note, parse_settings, print_json, show_progress
 from refsr_bench.errors import IntegrityError, UsageError
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ _PATH = click.Path(path_type=Path, exists=True)
 @click.argument("name")
 @click.argument("source", type=_PATH, required=False)
 @click.option("--from", "given", type=_PATH, metavar="ARCHIVE|DIR", help="The same as SOURCE.")
+@click.option("--of", metavar="NAME|DIR", help="transformed: the built dataset whose pictures are transformed.")
+@click.option("--kind", metavar="KIND", help="transformed: rotation, scale or both  [default: both]")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="An option of the builder, e.g. seed=1.")
 @click.option("--out", type=click.Path(path_type=Path), help="Dataset folder to make  [default: in the data folder]")
 @click.option("--force", is_flag=True, help="Build again even if the dataset is there.")
 @click.option("--dry-run", is_flag=True, help="Say what would be built from what, and stop.")
@@ -37,6 +41,9 @@ def build(
     name: str,
     source: Path | None,
     given: Path | None,
+    of: str | None,
+    kind: str | None,
+    settings: tuple[str, ...],
     out: Path | None,
     force: bool,
     dry_run: bool,
@@ -51,12 +58,14 @@ def build(
 
     SOURCE is an archive, a folder of archives, or a folder of pictures as published; without it, archives are
     downloaded. "custom" is made from your own photographs: SOURCE is a folder of one scene, a folder with input/ and
-    ref/, or a CSV table ("refsr-bench info custom" tells more).
+    ref/, or a CSV table ("refsr-bench info custom" tells more). "transformed" makes references of a built dataset's own
+    pictures, rotated or scaled by known amounts; "pairs" reads pictures with known homographies or disparity.
 
     \b
     Examples:
       refsr-bench build demo
       refsr-bench build cufed5 --from ~/Downloads/CUFED5.zip
+      refsr-bench build transformed --of demo --kind rotation --set seed=1
       refsr-bench build custom ~/photos/cathedral --out ~/refsr/cathedral
     """
     from refsr_bench.lookup import find, find_card
@@ -71,8 +80,9 @@ def build(
         raise UsageError("custom needs a folder of photographs or a CSV table", "refsr-bench build custom DIR")
     extra = {"selection": selection, "allow_private": allow_private}
     options = _known_options(name, build_dataset, {**extra, "jobs": jobs, "expect_sha256": expect_sha256})
-    own = source.resolve() if name == "custom" and source is not None else None
-    usual = name if selection is None else f"{name}-curated"
+    options |= _builder_options(name, build_dataset, of, kind, settings)
+    own = source.resolve() if name in {"custom", "pairs"} and source is not None else None
+    usual = _own_name(name, options) if selection is None else f"{name}-curated"
     target = out or data_dir() / (usual if own is None else own.stem if own.is_file() else own.name)
     if dry_run:
         _print_plan(name, card, source, target, as_json)
@@ -85,6 +95,7 @@ def build(
         note(f"{target} was built from another selection; building it again")
         force = True
     if present and not force:
+        _require_same_options(build_dataset, options, target)
         dataset = open_dataset(target)
         if problems := verify_dataset(dataset):
             _fail_verification(dataset, problems)
@@ -136,6 +147,41 @@ def _export(dataset: Dataset, target: Path) -> None:
     with show_progress("export LR", 1) as advance:
         count = export_lr(dataset, folder, progress=lambda done, total: advance(done / total))
     note(f"{count} LR pictures in {folder}")
+
+
+def _builder_options(
+    name: str, build_dataset: Any, of: str | None, kind: str | None, settings: tuple[str, ...]
+) -> dict[str, str]:
+    """What the builder is told: the options that ``name`` stands for, ``--of`` and ``--kind``, and those of --set."""
+    from refsr_bench.lookup import list_entries
+
+    given = [f"of={of}"] * (of is not None) + [f"kind={kind}"] * (kind is not None)
+    fixed = dict(list_entries("datasets")[name].options)
+    return fixed | parse_settings(name, build_dataset, (*given, *settings), fixed=fixed)
+
+
+def _own_name(name: str, options: dict[str, Any]) -> str:
+    """Name of the dataset that is built: a transformed set has that of its source and kind."""
+    if "of" not in options:
+        return name
+    from refsr_bench.collectors.transformed import dataset_name
+
+    return dataset_name(options)
+
+
+def _require_same_options(build_dataset: Any, options: dict[str, Any], target: Path) -> None:
+    """`UsageError` if the dataset at ``target`` was built with other options than these."""
+    from refsr_bench.store import read_info
+
+    record = getattr(sys.modules[build_dataset.__module__], "recorded_options", None)
+    if record is None:
+        return
+    built, asked = read_info(target).options, record(options)
+    other = [f"{key}={built.get(key)} instead of {value}" for key, value in asked.items() if built.get(key) != value]
+    if other:
+        raise UsageError(
+            f"{target}: was built with other options: {', '.join(other)}", "choose another --out, or add --force"
+        )
 
 
 def _print_dataset(dataset: Dataset, as_json: bool) -> None:

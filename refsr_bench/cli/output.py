@@ -34,7 +34,7 @@ def parse_settings(
 
     fixed : options that ``name`` stands for, which may not be given otherwise.
     """
-    passed_by_us = {"source", "target", "progress", "note"}
+    passed_by_us = {"source", "target", "progress", "note", "jobs", "expect_sha256", "selection", "allow_private"}
     known = set(inspect.signature(factory).parameters) - passed_by_us
     options = {}
     for setting in settings:

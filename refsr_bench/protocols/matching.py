@@ -20,20 +20,16 @@ from refsr_bench.geometry import patch_centres
 from refsr_bench.images import resize_bicubic
 from refsr_bench.protocols.correspondence import MatchErrors, check_matches, match_errors, match_signature
 from refsr_bench.protocols.evaluate import (
-    ALL,
     Attempt,
     Outcome,
-    Shard,
     Task,
     append_line,
     judge,
     make_row,
     read_sr,
     reason_of,
-    remove_leftovers,
 )
 from refsr_bench.protocols.inputs import Inputs, prepare_hr
-from refsr_bench.protocols.memory import peak_memory_bytes
 from refsr_bench.protocols.spec import Metric, signature_of
 from refsr_bench.protocols.truth import TrueMap, has_truth, load_truth, on_canvas, visible_mask
 from refsr_bench.schema import Image, Matches, ModelCard, Record, Row, StoredReference
@@ -73,16 +69,14 @@ def _stored_reference(task: Task, record: Record) -> StoredReference:
     return record.refs[index]
 
 
-def match_all(
-    matcher: Matching, task: Task, run_dir: Path, on_item: Callable[[Attempt | None], None], shard: Shard = ALL
-) -> None:
-    """First pass: write ``flow/<name>.npz`` for every record of the shard with known truth that has none yet.
+def match_all(matcher: Matching, task: Task, run_dir: Path, on_item: Callable[[Attempt | None], None]) -> None:
+    """First pass: write ``flow/<name>.npz`` for every record with true correspondences that has none yet.
 
     Resumes and reports as `refsr_bench.protocols.evaluate.restore_all` does, in a journal of its own.
     """
-    records = shard.pick(with_truth(task))
-    remove_leftovers([run_dir / FLOW_FOLDER / f"{record.name}.npz" for record in records])
-    for record in records:
+    for leftover in (run_dir / FLOW_FOLDER).glob(".*.part"):
+        leftover.unlink()
+    for record in with_truth(task):
         target = run_dir / FLOW_FOLDER / f"{record.name}.npz"
         if target.is_file():
             on_item(None)
@@ -94,8 +88,8 @@ def match_all(
             attempt = Attempt(record.name, None, reason_of(error))
         else:
             atomic_write_bytes(target, data)
-            attempt = Attempt(record.name, round(time.perf_counter() - started, 4), None, peak_memory_bytes())
-        append_line(run_dir / shard.own_name(MATCH_JOURNAL_NAME), attempt._asdict())
+            attempt = Attempt(record.name, round(time.perf_counter() - started, 4), None)
+        append_line(run_dir / MATCH_JOURNAL_NAME, attempt._asdict())
         on_item(attempt)
 
 
@@ -133,7 +127,7 @@ def read_matches(path: Path) -> Matches:
     if not path.is_file():
         raise IntegrityError(f"there are no matches {path.name}")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
             return Matches(*(archive[name].astype(np.float64) for name in Matches._fields))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise IntegrityError(f"{path}: damaged or not a file of matches ({error})") from None

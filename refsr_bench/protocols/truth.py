@@ -35,7 +35,7 @@ def has_truth(record: Record, index: int | None) -> bool:
 def load_truth(dataset: Dataset, ref: StoredReference) -> TrueMap:
     """The true map from HR to reference, in pixels of the stored pictures, from a matrix or a disparity map.
 
-    Between pixels a disparity is interpolated from its four neighbours, unknown where any of them is unknown or where
+    Between pixels a disparity is interpolated from its neighbours, unknown where any of them is unknown or where
     they differ by more than `MAX_DISPARITY_STEP_PX`.
     """
     if ref.h_hr_to_ref is not None:
@@ -58,8 +58,10 @@ def _follow_disparity(disparity: NDArray[np.float64], points: Points) -> Points:
     across, down = x - left, y - top
     corners = np.stack([disparity[top + j, left + i] for j in (0, 1) for i in (0, 1)])
     weights = np.stack([(down if j else 1 - down) * (across if i else 1 - across) for j in (0, 1) for i in (0, 1)])
-    known = inside & (np.ptp(corners, axis=0) <= MAX_DISPARITY_STEP_PX)  # false where any is NaN
-    shift = np.where(known, (weights * corners).sum(axis=0), np.nan)
+    nearest = np.take_along_axis(corners, weights.argmax(axis=0)[None], axis=0)
+    used = np.where(weights > 0, corners, nearest)  # on a pixel its neighbours say nothing
+    known = inside & (np.ptp(used, axis=0) <= MAX_DISPARITY_STEP_PX)  # false where any is NaN
+    shift = np.where(known, (weights * used).sum(axis=0), np.nan)
     return np.stack([x + shift, np.where(known, y, np.nan)], axis=-1)
 
 

@@ -15,10 +15,11 @@ from refsr_bench.models.c2matching.extractor import Extractor
 from refsr_bench.models.c2matching.matching import PATCH, find_offsets
 from refsr_bench.models.c2matching.restoration import Restoration
 from refsr_bench.models.c2matching.roles import load_roles
+from refsr_bench.models.matchers.cells import contrastive_matcher
 from refsr_bench.models.tensors import select_device, to_image, to_tensor
 from refsr_bench.models.vgg import VGG19, load_vgg19
 from refsr_bench.models.weights import load_into
-from refsr_bench.schema import ModelCard
+from refsr_bench.schema import Matches, ModelCard
 
 SCALE = 4
 
@@ -55,6 +56,10 @@ class C2Matching:
         lr_up = resize_bicubic(lr, SCALE * lr.shape[0], SCALE * lr.shape[1])
         sr = self._run(*(to_tensor(image, self.device) for image in (lr, lr_up, ref)))
         return to_image(sr[:, :, : SCALE * height, : SCALE * width])
+
+    def match(self, lr_up: NDArray[np.uint8], ref: NDArray[np.uint8]) -> Matches:
+        """Find the correspondences that `restore` follows: those of the extractor, patch by patch."""
+        return contrastive_matcher(self.card, self.extractor, self.device).match(lr_up, ref)
 
     def _run(self, lr: torch.Tensor, lr_up: torch.Tensor, ref: torch.Tensor) -> torch.Tensor:
         # TF32 convolutions would change which match wins; cuDNN's choice of algorithm must not vary between runs.
