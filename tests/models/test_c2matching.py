@@ -97,13 +97,13 @@ def brute_force(feat_in: torch.Tensor, feat_ref: torch.Tensor) -> torch.Tensor:
 def test_matching_maps_of_different_sizes(chunk_elements: int) -> None:
     generator = torch.Generator().manual_seed(3)
     feat_in, feat_ref = (torch.randn(5, *size, generator=generator) for size in ((7, 9), (10, 6)))
-    index, _ = match_patches(feat_in, feat_ref, chunk_elements)
+    index, _ = match_patches(feat_in, feat_ref, block_elements=chunk_elements)
     assert torch.equal(index.flatten(), brute_force(feat_in, feat_ref))
 
 
 @pytest.mark.parametrize("chunk_elements", [1, 1 << 24])
 def test_equal_matches_go_to_the_first(chunk_elements: int) -> None:
-    index, score = match_patches(torch.ones(2, 6, 6), torch.ones(2, 8, 8), chunk_elements)
+    index, score = match_patches(torch.ones(2, 6, 6), torch.ones(2, 8, 8), block_elements=chunk_elements)
     assert (index == 0).all()
     torch.testing.assert_close(score, torch.ones(4, 4))
 

@@ -144,7 +144,7 @@ def test_matching_of_unnormalised_maps(golden: Path) -> None:
 def test_matching_of_real_features(golden: Path, chunk_elements: int) -> None:
     data = load(golden, "matching.npz")
     feat_in, feat_ref = (F.normalize(torch.from_numpy(data[f"real_{side}"]), dim=0) for side in ("in", "ref"))
-    assert_matches(*match_patches(feat_in, feat_ref, chunk_elements), data, "real_", feat_in, feat_ref)
+    assert_matches(*match_patches(feat_in, feat_ref, block_elements=chunk_elements), data, "real_", feat_in, feat_ref)
 
 
 @pytest.mark.parametrize("name", ["tie", "chunk"])

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from refsr_bench.errors import UsageError
 from refsr_bench.images import pad_zero, resize_bicubic
+from refsr_bench.models.c2matching.exact import PATCH
 from refsr_bench.models.c2matching.extractor import Extractor
-from refsr_bench.models.c2matching.matching import PATCH, find_offsets
+from refsr_bench.models.c2matching.matching import find_offsets
 from refsr_bench.models.c2matching.restoration import Restoration
 from refsr_bench.models.c2matching.roles import load_roles
 from refsr_bench.models.matchers.cells import contrastive_matcher
