@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from refsr_bench.models.c2matching.exact import PATCH
 from refsr_bench.models.c2matching.extractor import STRIDE
-from refsr_bench.models.c2matching.matching import PATCH, match_patches
+from refsr_bench.models.c2matching.matching import match_patches
 from refsr_bench.schema import Frozen
 
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from refsr_bench.errors import IntegrityError, RefsrError, UsageError
 from refsr_bench.geometry import patch_centres
 from refsr_bench.images import resize_bicubic
+from refsr_bench.models.c2matching.exact import PATCH
 from refsr_bench.models.c2matching.extractor import STRIDE
-from refsr_bench.models.c2matching.matching import PATCH
 from refsr_bench.models.c2matching.small import SmallConfig, SmallExtractor, SmallRestoration, match_cells
 from refsr_bench.models.tensors import select_device, to_image, to_tensor
 from refsr_bench.models.weights import load_checkpoint, load_into

@@ -16,10 +16,10 @@ from refsr_bench.geometry import patch_centres
 from refsr_bench.images import resize_bicubic
 from refsr_bench.models.c2matching import CARD, CARD_SMALL
 from refsr_bench.models.c2matching.config import AnyConfig, RestorationConfig, TeacherConfig
+from refsr_bench.models.c2matching.exact import PATCH
 from refsr_bench.models.c2matching.extractor import STRIDE
 from refsr_bench.models.c2matching.inference import pad_to_common_size
 from refsr_bench.models.c2matching.loop import State
-from refsr_bench.models.c2matching.matching import PATCH
 from refsr_bench.models.c2matching.small import match_cells
 from refsr_bench.models.c2matching.train_restoration import Frozen, find_matches, restore_batch
 from refsr_bench.models.tensors import to_image, to_tensor
