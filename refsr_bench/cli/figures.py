@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from refsr_bench.results.figures.crops import Box, Strip
     from refsr_bench.results.leaderboard import Table
     from refsr_bench.results.rows import Run
+    from refsr_bench.store import Dataset
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _RUN = click.Path(path_type=Path, exists=True, file_okay=False)
@@ -239,23 +240,53 @@ def _strip(runs: list[Run], dataset: Any, sample: str, metric: str, box: Box | N
 
 @click.command()
 @click.argument("datasets", nargs=-1, required=True, metavar="DATASET...")
+@click.option("--sheet", type=click.Path(path_type=Path), help="Also draw pairs of every category here (Fig. 3a).")
 @_figure_options("categories.pdf", "column")
-def categories(datasets: tuple[str, ...], out: Path, width: str) -> None:
-    """Draw how the images of DATASETs (names or folders) divide into their groups (Fig. 3b, c).
+def categories(datasets: tuple[str, ...], sheet: Path | None, out: Path, width: str) -> None:
+    """Draw how the images of DATASETs (names or folders) divide into categories (Fig. 3b, c).
+
+    Categories are those given with curate review --tags-only, else those chosen in curation, else the groups.
 
     \b
     Examples:
       refsr-bench plot categories demo
-      refsr-bench plot categories wr-sr cufed5 --out categories.svg
+      refsr-bench plot categories wr-sr-curated cufed5 --out categories.svg --sheet pairs.png
     """
     from refsr_bench.results.figures.shares import draw_categories
     from refsr_bench.store import open_dataset, resolve_dataset
 
     opened = [open_dataset(resolve_dataset(name)) for name in datasets]
-    sets = {dataset.info.name: dict(Counter(record.group for record in dataset.records)) for dataset in opened}
+    found = [_categories_of(dataset) for dataset in opened]
+    sets = {dataset.info.name: dict(Counter(own)) for dataset, own in zip(opened, found, strict=True)}
     for name, counts in sets.items():
         click.echo(f"{name}: " + ", ".join(f"{group} {count}" for group, count in counts.items()))
     _save(draw_categories(sets, width=width), out)
+    if sheet is not None:
+        _save(_draw_sheet(opened[0], found[0]), sheet)
+
+
+def _categories_of(dataset: Dataset) -> list[str]:
+    """The category of every sample: a person's label, else a tag of the curation, else its group."""
+    from refsr_bench.collectors.curation.decisions import read_labels
+    from refsr_bench.collectors.curation.rows import CATEGORIES
+
+    labels = read_labels(dataset.root)
+    found = [labels.get(r.name) or next((t for t in r.tags if t in CATEGORIES), None) for r in dataset.records]
+    if not any(found):
+        return [record.group for record in dataset.records]
+    return [category or "not labelled" for category in found]
+
+
+def _draw_sheet(dataset: Dataset, categories: list[str]) -> Any:
+    from refsr_bench.results.figures.illustration import Pair, choose_examples, draw_pairs
+    from refsr_bench.store import load_sample
+
+    pairs = []
+    for i in choose_examples(categories):
+        sample = load_sample(dataset, dataset.records[i], refs=[0] if dataset.records[i].refs else [])
+        if sample.hr is not None:
+            pairs.append(Pair(categories[i], sample.hr, sample.refs[0] if sample.refs else None))
+    return draw_pairs(pairs)
 
 
 @click.command("study")

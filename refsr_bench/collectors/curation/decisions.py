@@ -47,6 +47,17 @@ def standing(decisions: Iterable[Decision]) -> dict[tuple[str, str], Standing]:
     return found
 
 
+def labels_path(dataset_root: Path) -> Path:
+    """Where the category labels of a built dataset lie: beside it, so that it still verifies."""
+    return dataset_root.with_name(f"{dataset_root.name}.labels.jsonl")
+
+
+def read_labels(dataset_root: Path) -> dict[str, str]:
+    """Sample to category, as people labelled a built dataset; where several did, the last word holds."""
+    found = standing(read_decisions(labels_path(dataset_root)))
+    return {sample: stands.category for (_, sample), stands in found.items() if stands.category is not None}
+
+
 class Agreement(NamedTuple):
     """How far two reviewers agree; a kappa is None where one of them used a single label only or nothing is shared."""
 

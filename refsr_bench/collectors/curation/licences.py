@@ -31,17 +31,15 @@ def normalise_licence(text: str, url: str = "") -> str:
         if address[1] == "publicdomain":
             return {"zero": "cc0-1.0", "mark": "pdm-1.0"}.get(kind, UNKNOWN)
         return _join(kind.split("-"), version)
-    words = text.lower()
-    if re.search(r"\bcc0\b|\bcc zero\b", words):
+    words = " ".join(text.lower().replace("creative commons", "cc").split())
+    if re.match(r"cc[- ]?(0|zero)\b", words):
         return "cc0-1.0"
-    if re.search(r"\bpdm\b|public domain|\bpd\b", words):
+    if re.match(r"(public domain|pdm|pd)\b", words):
         return "pdm-1.0"
     if "all rights reserved" in words or words == RESERVED:
         return RESERVED
-    found = re.search(r"\b(by(?:[- ](?:nc|nd|sa))*)\b[- ]?(\d\.\d)?", words)
-    if found is None or not (words.startswith("by") or "cc" in words or "creative commons" in words):
-        return UNKNOWN
-    return _join(re.split(r"[- ]", found[1]), found[2])
+    found = re.match(r"(?:cc[- ]|cc$)?(by(?:[- ](?:nc|nd|sa))*)(?:[- ](\d\.\d))?(?![\w.]| [a-z])", words)
+    return _join(re.split(r"[- ]", found[1]), found[2]) if found is not None else UNKNOWN
 
 
 def _join(parts: list[str], version: str | None) -> str:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pydantic
 
 from refsr_bench.collectors.curation.clean import Pool
-from refsr_bench.collectors.curation.decisions import read_decisions, record
+from refsr_bench.collectors.curation.decisions import labels_path, read_decisions, record
 from refsr_bench.collectors.curation.pictures import THUMBNAIL_PX, VIEW_PX, encode_jpeg, shrink
 from refsr_bench.collectors.curation.rows import CATEGORIES, Decision, now, to_json
 from refsr_bench.images import load_image
@@ -95,11 +95,6 @@ def review_dataset(dataset: Dataset) -> Review:
         dataset.info.id, items, labels_path(dataset.root), dataset.root.with_name(f".{dataset.root.name}.thumbnails"),
         tags_only=True,
     )  # fmt: skip
-
-
-def labels_path(dataset_root: Path) -> Path:
-    """Where the category labels of a built dataset lie: beside it, so that it still verifies."""
-    return dataset_root.with_name(f"{dataset_root.name}.labels.jsonl")
 
 
 def page_data(review: Review, reviewer: str, decisions: list[Decision]) -> dict[str, Any]:

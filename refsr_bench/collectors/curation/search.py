@@ -31,7 +31,7 @@ from refsr_bench.collectors.curation.rows import (
 from refsr_bench.collectors.curation.web import Fault, Web, picture_suffix
 from refsr_bench.errors import ImageError
 from refsr_bench.images import read_bytes
-from refsr_bench.store import atomic_write_bytes, sha256_bytes
+from refsr_bench.store import atomic_write_bytes, sha256_bytes, sha256_file
 
 THREADS = 32
 """Most of them wait: for their host's turn, or for an answer."""
@@ -134,7 +134,10 @@ def _named(
 
 def _row(query: Query, provider: str, found: Found, place: int, plan: Plan) -> Candidate:
     origin = describe(provider, found, plan.source_licence)
-    row = Candidate(query=query.name, place=place, origin=origin, status="failed", lasting=False, time=now())
+    digest = sha256_file(found.path) if found.path is not None and found.path.is_file() else None
+    row = Candidate(
+        query=query.name, place=place, origin=origin, status="failed", lasting=False, sha256=digest, time=now()
+    )
     if not is_allowed(origin.licence, plan.licences):
         return _refuse(row, f"licence {origin.licence} is not one of the {plan.licences} ones")
     if origin.url is not None and origin.url == query.origin.url:

@@ -37,6 +37,7 @@ def cleaned(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Path
         shutil.copy(photographs / name, pool)
     chelsea = load_image(photographs / "chelsea.png")
     (pool / "mirrored.png").write_bytes(encode_png(np.ascontiguousarray(chelsea[20:, ::-1])))
+    shutil.copy(photographs / "ihc.png", pool / "<b onclick=alert(1)>ihc.png")
     (pool / "tiny.png").write_bytes(encode_png(chelsea[:100, :100]))
     (pool / "broken.png").write_bytes((photographs / "coffee.png").read_bytes()[:9000])
     take_folder(work, queries, {}, "cc0-1.0", nothing)

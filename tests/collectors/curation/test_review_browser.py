@@ -113,6 +113,8 @@ def test_a_review_by_keyboard_alone(browser: Any, serve: Callable[..., Server], 
     page = opened(browser, server.link)
     assert "token" not in page.url
     names = [page.inner_text("#name")]
+    assert "<b onclick=alert(1)>ihc.png" in page.inner_text("#grid")  # a hostile title is text
+    assert page.locator("#grid b").count() == 0
     shoot(page, "1-first")
     page.keyboard.press("1")
     assert page.inner_text("#state") == "chosen: candidate 1"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import warnings
 from collections import deque
 from collections.abc import Iterator
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 20_000_000
 MAX_TAGS = 200_000
+MAX_MEMORY = 1 << 30
+WITHIN_S = 20.0
 _PICTURE = re.compile(r"\.(?:jpe?g|png|webp|tiff?|bmp)(?:$|[?#])", re.IGNORECASE)
 _IN_SCRIPT = re.compile(
     r"""https?://[^\s"'<>\\]{4,1900}?\.(?:jpe?g|png|webp)(?:\?[^\s"'<>\\]{0,500})?(?=["'\\\s])""", re.I
@@ -45,16 +49,33 @@ def search(question: Question, ask: Ask) -> Iterator[Found]:
 
 
 def read_page(path: Path) -> Iterator[Found]:
-    """Every picture that a saved page names, each address once."""
+    """Every picture that a saved page names, each address once.
+
+    The page is parsed by a process of its own, with limits: Python's HTML parser needs quadratic time for some pages.
+    """
     if not path.is_file():
         raise ProviderFault(f"{path}: there is no such file")
     if path.stat().st_size > MAX_BYTES:
         raise ProviderFault(f"{path}: {path.stat().st_size:,} bytes, the limit for a page is {MAX_BYTES:,}")
+    command = [sys.executable, "-m", __name__, str(path.resolve())]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=WITHIN_S, check=True)
+    except subprocess.TimeoutExpired:
+        raise ProviderFault(f"{path}: not read within {WITHIN_S:.0f} s; it is no page of search results") from None
+    except subprocess.CalledProcessError as error:
+        last = error.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        raise ProviderFault(f"{path}: cannot be read ({text_of(last, 200)})") from None
+    for line in done.stdout.splitlines():
+        url, landing, title = json.loads(line)
+        yield Found(url=url, landing=landing, title=title)
+
+
+def parse_page(data: bytes) -> Iterator[Found]:
+    """Every picture that a page's bytes name, each address once; what `read_page` does without its limits."""
     from bs4 import BeautifulSoup
 
-    data = path.read_bytes()
     if data.count(b"<") > MAX_TAGS:
-        raise ProviderFault(f"{path}: more than {MAX_TAGS:,} tags")
+        raise ProviderFault(f"more than {MAX_TAGS:,} tags")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # XML, markup that looks like a file name, broken encodings: all are read
         page = BeautifulSoup(data, "html.parser")
@@ -63,6 +84,18 @@ def read_page(path: Path) -> Iterator[Found]:
         if found.url is not None and _is_web(found.url) and found.url not in seen:
             seen.add(found.url)
             yield found
+
+
+def _main() -> None:
+    """Print what the page named on the command line holds, one JSON line a picture; in a gigabyte of memory."""
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
+    except (ImportError, ValueError, OSError):
+        pass  # not every system has such limits; the time limit holds anyway
+    for found in parse_page(Path(sys.argv[1]).read_bytes()):
+        print(json.dumps([found.url, found.landing, found.title]))
 
 
 def _is_web(url: str) -> bool:
@@ -134,3 +167,6 @@ def _in_json(text: str) -> Iterator[Found]:
 
 
 PROVIDER = Provider(search, needs="source")
+
+if __name__ == "__main__":
+    _main()
