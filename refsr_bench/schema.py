@@ -284,6 +284,8 @@ class RunInfo(Frozen):
     images: str
     """Folder of the SR pictures, relative to the run folder, or absolute where they were made elsewhere."""
     file_pattern: str = "{name}.png"
+    scored: tuple[Literal["pictures", "visible", "matches"], ...] = ("pictures",)
+    """What there is to score: SR pictures, their pixels that the reference shows, correspondences."""
     signatures: dict[str, str] = Field(default_factory=dict)
     failed: int = 0
     capped: int = 0

@@ -15,7 +15,19 @@ from typing import NoReturn
 import click
 
 from refsr_bench import __version__
-from refsr_bench.cli import board, catalogue, comparison, curate, datasets, evaluation, plot, study, train, weights
+from refsr_bench.cli import (
+    board,
+    catalogue,
+    comparison,
+    curate,
+    datasets,
+    evaluation,
+    plot,
+    sharding,
+    study,
+    train,
+    weights,
+)
 from refsr_bench.errors import RefsrError
 
 _EPILOG = (
@@ -79,6 +91,7 @@ for command in (
     datasets.verify,
     evaluation.eval_command,
     evaluation.score,
+    sharding.merge,
     board.leaderboard,
     comparison.compare,
     comparison.published,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from refsr_bench.errors import IntegrityError, RefsrError, UsageError
 
 if TYPE_CHECKING:
     from refsr_bench.results.report.images import Prepared
-    from refsr_bench.schema import Image, RunInfo
+    from refsr_bench.schema import RunInfo, Sample
     from refsr_bench.store import Dataset
 
 FORMATS = ("md", "csv", "json", "latex", "html")
@@ -110,7 +110,7 @@ def _write_report(
         )
     for remark in written.remarks:
         note(remark)
-    click.echo(f"{written.runs} runs, {written.pictures} images with pictures")
+    click.echo(f"{written.runs} run{'s' if written.runs != 1 else ''}, {written.pictures} images with pictures")
     click.echo(f"report: {written.page}")
 
 
@@ -157,14 +157,16 @@ def dataset_finder(folders: tuple[str, ...]) -> Callable[[str], Dataset | None]:
     return find_dataset
 
 
-def prepare(info: RunInfo, hr: Image, refs: Sequence[Image]) -> Prepared:
-    """What a run's protocol makes of a sample."""
+def prepare(info: RunInfo, sample: Sample) -> Prepared:
+    """What a run's protocol makes of a sample that has an HR picture."""
     from refsr_bench.protocols.inputs import prepare_inputs
     from refsr_bench.protocols.spec import EvalProtocol
     from refsr_bench.results.report.images import Prepared
 
     protocol = EvalProtocol.model_validate(info.protocol)
-    inputs = prepare_inputs(hr, refs, protocol)
+    assert sample.hr is not None
+    shipped = None if info.lr == "protocol" else sample.lr
+    inputs = prepare_inputs(sample.hr, sample.refs, protocol, shipped_lr=shipped)
     frame, scale = inputs.hr_frame, protocol.scale
     rows = slice(frame.y // scale, -(-(frame.y + frame.height) // scale))
     columns = slice(frame.x // scale, -(-(frame.x + frame.width) // scale))

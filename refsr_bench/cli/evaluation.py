@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from refsr_bench.cli.output import json_option
+from refsr_bench.cli.sharding import parse_shard
 from refsr_bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from refsr_bench.protocols.evaluate import Shard
 
 _DATASET = click.option("--dataset", required=True, metavar="NAME|DIR", help="A built dataset.")
 _PROTOCOL = click.option(
@@ -49,6 +54,9 @@ _OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace another run
 @_MODIFIED
 @click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda or cuda:N.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="An option of the model, e.g. weights=DIR.")
+@click.option(
+    "--shard", metavar="I/N", callback=parse_shard, help="Only every N-th sample from the I-th; then: merge RUN_DIR."
+)
 @_OUT
 @_OVERWRITE
 @json_option
@@ -63,6 +71,7 @@ def eval_command(
     allow_modified: bool,
     device: str,
     settings: tuple[str, ...],
+    shard: Shard | None,
     out: Path | None,
     overwrite: bool,
     as_json: bool,
@@ -74,6 +83,9 @@ def eval_command(
     difference to the first is printed. Several reference rules, or each: the scores with every reference, and how much
     the choice moves them. Run the same command again after an interruption: finished pictures are kept.
     Failed samples become rows with a reason, and the exit code is 5.
+
+    Several processes can share the work: torchrun --nproc-per-node N -m refsr_bench eval ..., or, in a job array,
+    --shard I/N in each job and then refsr-bench merge. The rows are the same bytes as from one process.
 
     \b
     Examples:
@@ -89,30 +101,38 @@ def eval_command(
         report_effects,
         report_sensitivity,
     )
+    from refsr_bench.cli.sharding import current_rank, evaluate_ranked, evaluate_shard
     from refsr_bench.protocols.evaluate import Target
     from refsr_bench.protocols.spec import find_protocols
 
+    rank = current_rank()
+    if overwrite and shard:
+        raise UsageError("--overwrite would remove what other shards made", "remove the run folder before the first")
     protocols = find_protocols(protocol)
     tasks = open_tasks(dataset, protocols, refs_rule, limit, lr=lr, subset=subset, allow_modified=allow_modified)
     several_rules = len({task.refs_rule for task in tasks}) > 1
     if several_rules and len(protocols) > 1:
         raise UsageError("several reference rules and several protocols: one of the two must be one")
-    plugin = load_plugin(model_name, settings, {"device": device})
-    if len(tasks) == 1:
-        target = Target(tasks[0], out or default_folder(tasks[0], plugin.card.name))
-        report(evaluate(plugin, [target], overwrite=overwrite)[0], as_json)
+    plugin = load_plugin(model_name, settings, {"device": rank.own_device(device) if rank else device})
+    if rank and "device" in plugin.options:
+        plugin.options["device"] = device
+    targets = []
+    for task in tasks:
+        own = [task.refs_rule if several_rules else task.protocol.name] if len(tasks) > 1 else []
+        targets.append(Target(task, out.joinpath(*own) if out else default_folder(task, plugin.card.name)))
+    if shard:
+        evaluate_shard(plugin, targets, shard, as_json)
         return
-    folders = [
-        default_folder(t, plugin.card.name)
-        if out is None
-        else out / (t.refs_rule if several_rules else t.protocol.name)
-        for t in tasks
-    ]
-    targets = [Target(task, folder) for task, folder in zip(tasks, folders, strict=True)]
-    if several_rules:
-        report_sensitivity([evaluate(plugin, [each], overwrite=overwrite)[0] for each in targets], as_json)
-        return
-    report_effects(evaluate(plugin, targets, overwrite=overwrite), as_json)
+    if rank:
+        finished = evaluate_ranked(plugin, targets, rank, overwrite=overwrite)
+    else:
+        finished = evaluate(plugin, targets, overwrite=overwrite)
+    if len(finished) == 1:
+        report(finished[0], as_json)
+    elif several_rules and finished:
+        report_sensitivity(finished, as_json)
+    elif finished:
+        report_effects(finished, as_json)
 
 
 @click.command()

@@ -222,7 +222,7 @@ def _strip(runs: list[Run], dataset: Any, sample: str, metric: str, box: Box | N
     loaded = load_sample(dataset, record, [i for i, ref in enumerate(record.refs) if ref.path in used])
     if loaded.hr is None or runs[0].info is None:
         raise UsageError(f"{sample}: there is no HR picture, or the run has no run.json")
-    made = prepare(runs[0].info, loaded.hr, loaded.refs)
+    made = prepare(runs[0].info, loaded)
     tiles = []
     for run in runs:
         if run.info is None or run.rows[0].dataset != dataset.info.id:

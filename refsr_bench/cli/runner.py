@@ -17,7 +17,7 @@ from refsr_bench.cli.output import note, parse_settings, print_json, show_progre
 from refsr_bench.errors import IntegrityError, ItemsFailed, UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from refsr_bench.protocols.evaluate import Attempt, Target, Task
+    from refsr_bench.protocols.evaluate import Attempt, Shard, Target, Task
     from refsr_bench.protocols.spec import EvalProtocol, Metric
     from refsr_bench.schema import ModelCard, Record, Row, RunInfo
     from refsr_bench.store import Dataset
@@ -189,46 +189,73 @@ class Finished(NamedTuple):
 
 
 def evaluate(plugin: Plugin, targets: Sequence[Target], *, overwrite: bool) -> list[Finished]:
-    """Begin or resume the runs of one model on the same samples, restore and match what is missing, score, seal.
+    """Begin or resume the runs of one model on the same samples, restore and match what is missing, score, seal."""
+    with begun(plugin, targets, overwrite=overwrite) as infos:
+        make_missing(plugin, targets, infos)
+        return [score_run(target, info) for target, info in zip(targets, infos, strict=True)]
 
-    Correspondences of a model that also restores are scored for the first target only: they hardly depend on the
-    protocol and cost as much as restoring.
+
+@contextmanager
+def begun(
+    plugin: Plugin, targets: Sequence[Target], *, overwrite: bool = False, shard: Shard | None = None
+) -> Iterator[list[RunInfo]]:
+    """Hold the run folders of one model, or a shard of each; gives what is to be made in them.
+
+    Correspondences of a model that also restores belong to the first run of every reference rule only: they hardly
+    depend on the protocol and cost as much as restoring.
     """
-    from refsr_bench.protocols.evaluate import restore_all
+    from refsr_bench.models.cost import count_multiply_adds
+    from refsr_bench.protocols.evaluate import ALL
     from refsr_bench.protocols.matching import FLOW_FOLDER
     from refsr_bench.protocols.run import open_run
 
-    card, first = plugin.card, targets[0].task
     if not plugin.restores:
-        require_truth(card, first)
+        require_truth(plugin.card, targets[0].task)
     what = {"images": "sr"} if plugin.restores else {"images": FLOW_FOLDER, "file_pattern": "{name}.npz"}
     device = plugin.options.get("device", "cpu")
-    infos = [describe_run(target.task, card, plugin.options, device=device, **what) for target in targets]
+    multiply_adds = count_multiply_adds(plugin.made) if plugin.restores else None
+    infos: list[RunInfo] = []
     with ExitStack() as runs:
-        for target, info in zip(targets, infos, strict=True):
-            runs.enter_context(open_run(target.run_dir, info, overwrite=overwrite))
-        if plugin.restores:
-            with counted(f"{card.name} on {first.dataset.info.id}", len(first.records)) as on_item:
-                restore_all(plugin.made, targets, on_item)
-        return [
-            _score_run(plugin, target, info, matching=plugin.matches and (target is targets[0] or not plugin.restores))
-            for target, info in zip(targets, infos, strict=True)
-        ]
+        for target in targets:
+            restored = ["pictures", *(["visible"] if plugin.matches else [])] if plugin.restores else []
+            new_rule = target.task.refs_rule not in {info.refs_rule for info in infos}
+            matched = ["matches"] if plugin.matches and (new_rule or not plugin.restores) else []
+            info = describe_run(target.task, plugin.card, plugin.options, device=device, **what)
+            infos.append(info.model_copy(update={"scored": (*restored, *matched), "multiply_adds": multiply_adds}))
+            runs.enter_context(open_run(target.run_dir, infos[-1], overwrite=overwrite, shard=shard or ALL))
+        yield infos
 
 
-def _score_run(plugin: Plugin, target: Target, info: RunInfo, *, matching: bool) -> Finished:
+def make_missing(
+    plugin: Plugin, targets: Sequence[Target], infos: Sequence[RunInfo], shard: Shard | None = None
+) -> None:
+    """First pass: pictures and matches of the runs, or of a shard of them, that are not there yet."""
+    from refsr_bench.protocols.evaluate import ALL, restore_all
+    from refsr_bench.protocols.matching import match_all, with_truth
+
+    part, first, name = shard or ALL, targets[0].task, plugin.card.name
+    if "pictures" in infos[0].scored:
+        with counted(f"{name} on {first.dataset.info.id}", len(part.pick(first.records))) as on_item:
+            restore_all(plugin.made, targets, on_item, part)
+    for target, info in zip(targets, infos, strict=True):
+        if "matches" in info.scored:
+            with counted(f"{name} matches", len(part.pick(with_truth(target.task)))) as on_item:
+                match_all(plugin.made, target.task, target.run_dir, on_item, part)
+
+
+def score_run(target: Target, info: RunInfo) -> Finished:
+    """Second pass: score what is in the run folder, and seal it."""
     from refsr_bench.protocols.evaluate import read_journal
-    from refsr_bench.protocols.matching import MATCH_JOURNAL_NAME, match_all, score_matches, with_truth
+    from refsr_bench.protocols.matching import MATCH_JOURNAL_NAME, score_matches
     from refsr_bench.protocols.run import finish_run
 
-    card, task = plugin.card, target.task
+    card, task = info.model, target.task
     attempts = read_journal(target.run_dir)
     rows = []
-    if plugin.restores:
-        rows += score_pictures(task, card.name, target.picture, _reasons(attempts), visible=plugin.matches)
-    if matching:
-        with counted(f"{card.name} matches", len(with_truth(task))) as on_item:
-            match_all(plugin.made, task, target.run_dir, on_item)
+    if "pictures" in info.scored:
+        visible = "visible" in info.scored
+        rows += score_pictures(task, card.name, target.picture, _reasons(attempts), visible=visible)
+    if "matches" in info.scored:
         matched = read_journal(target.run_dir, MATCH_JOURNAL_NAME)
         rows += score_matches(card, task, _metrics("matches", task.protocol), target.run_dir, _reasons(matched))
         attempts = attempts or matched

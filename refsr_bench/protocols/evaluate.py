@@ -4,6 +4,7 @@ A run folder::
 
     run.json        `RunInfo`: model, dataset, protocol, versions, timings; written first and again at the end
     journal.jsonl   one line an attempt while restoring: seconds, or the reason of a failure
+                    (`journal.2of4.jsonl` where the samples are divided among processes)
     sr/<name>.png   the restored pictures
     rows.jsonl      one `Row` per sample and metric; identical bytes however often the run was interrupted
 """
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from refsr_bench.errors import ImageError, IntegrityError, RefsrError
 from refsr_bench.images import decode_image, encode_png, read_bytes
 from refsr_bench.protocols.inputs import Inputs, finish_output, prepare_hr, prepare_inputs
+from refsr_bench.protocols.memory import peak_memory_bytes
 from refsr_bench.protocols.references import arrange_references, select_references
 from refsr_bench.protocols.spec import PROTOCOL_LR, EvalProtocol, Metric, same_pictures, signature_of
 from refsr_bench.schema import Image, ModelCard, Record, Row
@@ -60,6 +62,8 @@ class Attempt(NamedTuple):
     sample: str
     seconds: float | None
     reason: str | None
+    peak_memory_bytes: int | None = None
+    """Largest resident set so far of the process that did it."""
 
 
 class Task(NamedTuple):
@@ -95,6 +99,25 @@ class Task(NamedTuple):
         return prepare_inputs(sample.hr, refs, self.protocol, shipped_lr=shipped)
 
 
+class Shard(NamedTuple):
+    """Part ``number`` (1 to ``total``) of the samples, every ``total``-th one, for one of several processes."""
+
+    number: int = 1
+    total: int = 1
+
+    def pick(self, records: Sequence[Record]) -> Sequence[Record]:
+        """The records of this part."""
+        return records[self.number - 1 :: self.total]
+
+    def own_name(self, name: str) -> str:
+        """``journal.jsonl`` as ``journal.2of4.jsonl``: processes do not write to one file; unchanged if undivided."""
+        stem, _, suffix = name.rpartition(".")
+        return name if self.total == 1 else f"{stem}.{self.number}of{self.total}.{suffix}"
+
+
+ALL = Shard()
+
+
 class Target(NamedTuple):
     """A task and the run folder that its results go to."""
 
@@ -106,21 +129,25 @@ class Target(NamedTuple):
         return self.run_dir / "sr" / f"{name}.png"
 
 
-def restore_all(model: Restorer, targets: Sequence[Target], on_item: Callable[[Attempt | None], None]) -> None:
-    """First pass: write ``sr/<name>.png`` of every target for every record that has none yet.
+def restore_all(
+    model: Restorer, targets: Sequence[Target], on_item: Callable[[Attempt | None], None], shard: Shard = ALL
+) -> None:
+    """First pass: write ``sr/<name>.png`` of every target for every record of the shard that has none yet.
 
-    The targets are the same samples under different protocols; where these give the model equal pixels, it is called
-    once. A picture that exists is complete (it was published with one rename) and is kept. A sample that fails is a
-    journal line with its reason and the run goes on; a later call tries it again. ``on_item`` is called once a record,
-    with None where every picture was already there.
+    The targets are the same samples under different protocols or reference rules; where these give the model equal
+    pixels, it is called once. A picture that exists is complete (it was published with one rename) and is kept. A
+    sample that fails is a journal line with its reason and the run goes on; a later call tries it again. ``on_item`` is
+    called once a record, with None where every picture was already there.
     """
+    records = shard.pick(targets[0].task.records)
     for target in targets:
-        for leftover in (target.run_dir / "sr").glob(".*.part"):
-            leftover.unlink()
-    for record in targets[0].task.records:
+        remove_leftovers([target.picture(record.name) for record in records])
+    for record in records:
         outputs: dict[str, NDArray[np.float32] | Exception] = {}
         due = [target for target in targets if not target.picture(record.name).is_file()]
         attempts = [_restore_for(model, target, record, targets, outputs) for target in due]
+        for target, attempt in zip(due, attempts, strict=True):
+            append_line(target.run_dir / shard.own_name(JOURNAL_NAME), attempt._asdict())
         on_item(next((attempt for attempt in attempts if attempt.reason), attempts[0]) if attempts else None)
 
 
@@ -131,9 +158,9 @@ def _restore_for(
     targets: Sequence[Target],
     outputs: dict[str, NDArray[np.float32] | Exception],
 ) -> Attempt:
-    """Write one picture and its journal line; the line has no seconds where the model was not called for it."""
+    """Write one picture; the attempt has no seconds where the model was not called for it."""
     started, calls = time.perf_counter(), len(outputs)
-    same = (t.picture(record.name) for t in targets if same_pictures(t.task.protocol, target.task.protocol))
+    same = (t.picture(record.name) for t in targets if _same_pictures(t.task, target.task))
     try:
         twin = next((path for path in same if path.is_file()), None)
         data = read_bytes(twin) if twin else encode_png(_restore_one(model, target.task, record, outputs))
@@ -142,9 +169,12 @@ def _restore_for(
     else:
         atomic_write_bytes(target.picture(record.name), data)
         seconds = round(time.perf_counter() - started, 4) if len(outputs) > calls else None
-        attempt = Attempt(record.name, seconds, None)
-    append_line(target.run_dir / JOURNAL_NAME, attempt._asdict())
+        attempt = Attempt(record.name, seconds, None, peak_memory_bytes())
     return attempt
+
+
+def _same_pictures(a: Task, b: Task) -> bool:
+    return a.refs_rule == b.refs_rule and same_pictures(a.protocol, b.protocol)
 
 
 def _restore_one(
@@ -187,11 +217,28 @@ def append_line(path: Path, value: dict[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
+def remove_leftovers(paths: Sequence[Path]) -> None:
+    """Remove what killed writers of these files left beside them; another process's files are not touched."""
+    mine = {path.name[:80] for path in paths}  # as `atomic_write_bytes` shortens them
+    for folder in {path.parent for path in paths}:
+        for leftover in folder.glob(".*.part"):
+            if leftover.name[1:].rsplit(".", 2)[0] in mine:
+                leftover.unlink(missing_ok=True)
+
+
 def read_journal(run_dir: Path, name: str = JOURNAL_NAME) -> dict[str, Attempt]:
-    """The last attempt of every sample; a line that a killed run left broken is passed over."""
-    path = run_dir / name
+    """The last attempt of every sample, a success before a failure of another process; broken lines are passed over."""
+    stem, _, suffix = name.rpartition(".")
+    attempts: dict[str, Attempt] = {}
+    for path in sorted(run_dir.glob(f"{stem}.*{suffix}")):
+        found = _read_attempts(path)
+        attempts |= {sample: a for sample, a in found.items() if a.reason is None or sample not in attempts}
+    return attempts
+
+
+def _read_attempts(path: Path) -> dict[str, Attempt]:
     attempts = {}
-    for line in path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else []:
+    for line in path.read_text("utf-8", errors="replace").splitlines():
         try:
             attempt = Attempt(**json.loads(line))
         except (ValueError, TypeError):

@@ -20,16 +20,20 @@ from refsr_bench.geometry import patch_centres
 from refsr_bench.images import resize_bicubic
 from refsr_bench.protocols.correspondence import MatchErrors, check_matches, match_errors, match_signature
 from refsr_bench.protocols.evaluate import (
+    ALL,
     Attempt,
     Outcome,
+    Shard,
     Task,
     append_line,
     judge,
     make_row,
     read_sr,
     reason_of,
+    remove_leftovers,
 )
 from refsr_bench.protocols.inputs import Inputs, prepare_hr
+from refsr_bench.protocols.memory import peak_memory_bytes
 from refsr_bench.protocols.spec import Metric, signature_of
 from refsr_bench.protocols.truth import TrueMap, has_truth, load_truth, on_canvas, visible_mask
 from refsr_bench.schema import Image, Matches, ModelCard, Record, Row, StoredReference
@@ -69,14 +73,16 @@ def _stored_reference(task: Task, record: Record) -> StoredReference:
     return record.refs[index]
 
 
-def match_all(matcher: Matching, task: Task, run_dir: Path, on_item: Callable[[Attempt | None], None]) -> None:
-    """First pass: write ``flow/<name>.npz`` for every record with true correspondences that has none yet.
+def match_all(
+    matcher: Matching, task: Task, run_dir: Path, on_item: Callable[[Attempt | None], None], shard: Shard = ALL
+) -> None:
+    """First pass: write ``flow/<name>.npz`` for every record of the shard with known truth that has none yet.
 
     Resumes and reports as `refsr_bench.protocols.evaluate.restore_all` does, in a journal of its own.
     """
-    for leftover in (run_dir / FLOW_FOLDER).glob(".*.part"):
-        leftover.unlink()
-    for record in with_truth(task):
+    records = shard.pick(with_truth(task))
+    remove_leftovers([run_dir / FLOW_FOLDER / f"{record.name}.npz" for record in records])
+    for record in records:
         target = run_dir / FLOW_FOLDER / f"{record.name}.npz"
         if target.is_file():
             on_item(None)
@@ -88,8 +94,8 @@ def match_all(matcher: Matching, task: Task, run_dir: Path, on_item: Callable[[A
             attempt = Attempt(record.name, None, reason_of(error))
         else:
             atomic_write_bytes(target, data)
-            attempt = Attempt(record.name, round(time.perf_counter() - started, 4), None)
-        append_line(run_dir / MATCH_JOURNAL_NAME, attempt._asdict())
+            attempt = Attempt(record.name, round(time.perf_counter() - started, 4), None, peak_memory_bytes())
+        append_line(run_dir / shard.own_name(MATCH_JOURNAL_NAME), attempt._asdict())
         on_item(attempt)
 
 

@@ -1,8 +1,8 @@
 """Protocol noise: how far a score moves when only unstated choices of the protocol change, as measured here.
 
-``protocol_effects.csv`` holds the measurements: one model on one dataset under each named protocol, the difference to
-the default protocol. A difference between two methods that is smaller than this may come from the protocol alone when
-the two numbers stand in different papers.
+``protocol_effects.csv`` holds the measurements that ``benchmarks/protocol_effects.py`` makes: one model on one dataset
+under each protocol, the difference to the default one. A difference between two methods that is smaller than this may
+come from the protocol alone when the two numbers stand in different papers.
 """
 
 from __future__ import annotations
@@ -28,13 +28,17 @@ class MeasuredEffect(NamedTuple):
 
 
 class ProtocolNoise(NamedTuple):
-    """Measured effects of protocols that all call their number by the same name."""
+    """Everything that was measured, mistakes included."""
 
     effects: tuple[MeasuredEffect, ...]
 
     def largest(self, metric: str) -> MeasuredEffect | None:
-        """The effect that moves the metric most; None if nothing was measured for it."""
-        own = [effect for effect in self.effects if effect.metric == metric and effect.difference]
+        """What moves the metric most without being a mistake; None if nothing was measured for it.
+
+        Protocols of published methods, and changes of one choice other than luma and LR filter: those two move scores
+        by a dB and more, which nobody would call noise.
+        """
+        own = [e for e in self.effects if e.metric == metric and not ("+ch=" in e.protocol or "+lr=" in e.protocol)]
         return max(own, key=lambda effect: abs(effect.difference), default=None)
 
     def exceeds(self, metric: str, difference: float) -> bool:
@@ -48,7 +52,10 @@ class ProtocolNoise(NamedTuple):
         if largest is None or not self.exceeds(metric, difference):
             return ""
         size = format_value(metric, abs(largest.difference)) + (" dB" if metric.startswith("psnr") else "")
-        return f"smaller than protocol noise: {largest.protocol} alone moves {metric} by {size}"
+        return (
+            f"smaller than protocol noise: {largest.changed} alone moves {metric} by {size} "
+            f"({largest.model} on {largest.dataset})"
+        )
 
 
 def read_protocol_noise() -> ProtocolNoise | None:

@@ -51,7 +51,9 @@ def published_for(card: ModelCard, dataset: str) -> tuple[Published, ...]:
     numbers = [p for p in read_published() if p.dataset == dataset]
     names = {_plain(p.method) for p in read_published()}
     wanted = base if card.adversarial or base + "rec" not in names else base + "rec"
-    return tuple(p for p in numbers if _plain(p.method) == wanted)
+    own = [p for p in numbers if _plain(p.method) == wanted]
+    # Table 4 repeats numbers of Table 1.
+    return tuple({(p.source, p.psnr, p.ssim): p for p in reversed(own)}.values())[::-1]
 
 
 _GAN_SINGLE = frozenset({"SRGAN", "ENet", "ESRGAN", "RankSRGAN"})

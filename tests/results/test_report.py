@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,7 +15,7 @@ from PIL import Image as PilImage
 
 from refsr_bench.errors import UsageError
 from refsr_bench.images import load_image, luma_bt601
-from refsr_bench.results.noise import MeasuredEffect, ProtocolNoise
+from refsr_bench.results.noise import MeasuredEffect, ProtocolNoise, read_protocol_noise
 from refsr_bench.results.published import read_published
 from refsr_bench.results.report.build import Written, build_report
 from refsr_bench.results.report.content import describe_printed, signed
@@ -75,7 +76,7 @@ def test_every_link_leads_somewhere(runs: Path, tmp_path: Path) -> None:
     for page in pages:
         for _, attributes in Page(page).elements:
             link = attributes.get("href") or attributes.get("src")
-            if link:
+            if link and link != "data:,":
                 path, _, anchor = link.partition("#")
                 target = (page.parent / path).resolve() if path else page
                 assert target.is_file(), f"{page.name} links to {link}"
@@ -133,9 +134,20 @@ def test_a_difference_below_protocol_noise_is_marked(runs: Path, tmp_path: Path)
     build(runs, tmp_path / "report", noise=noise)
     text = Page(tmp_path / "report" / "index.html").text
     assert "below protocol noise" in text
-    assert "smaller than protocol noise: ttsr-2020 alone moves psnr_y by 0.24 dB" in text
+    assert "smaller than protocol noise: crop alone moves psnr_y by 0.24 dB (bicubic on d@123456)" in text
     assert noise.describe("psnr_y", 0.25) == ""
     assert noise.describe("ssim_y", 0.0001) == ""
+
+
+def test_measured_protocol_noise_is_packed_and_plausible() -> None:
+    noise = read_protocol_noise()
+    assert noise is not None
+    largest = noise.largest("psnr_y")
+    assert largest is not None
+    assert 0.03 < abs(largest.difference) < 0.5
+    full = [e.difference for e in noise.effects if e.protocol.endswith("+ch=y601full") and e.metric == "psnr_y"]
+    assert full == pytest.approx([20 * math.log10(219 / 255)] * len(full), abs=1e-4)
+    assert full
 
 
 def test_published_numbers_stand_beside_measured_ones(tmp_path: Path) -> None:

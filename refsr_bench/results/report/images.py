@@ -14,7 +14,7 @@ from PIL import ImageDraw
 
 from refsr_bench.errors import ImageError, RefsrError
 from refsr_bench.images import encode_png, load_image, luma_bt601
-from refsr_bench.schema import Image, Record, RunInfo
+from refsr_bench.schema import Image, Record, RunInfo, Sample
 from refsr_bench.store import Dataset, load_sample
 
 ERROR_LIMIT = 32
@@ -33,8 +33,8 @@ class Prepared(NamedTuple):
     ref_origins: tuple[tuple[int, int], ...]
 
 
-Prepare = Callable[[RunInfo, Image, Sequence[Image]], Prepared]
-"""(run, hr, refs) → what the run's protocol makes of them."""
+Prepare = Callable[[RunInfo, Sample], Prepared]
+"""(run, sample with the references used) → what the run's protocol makes of it."""
 
 
 class Pane(NamedTuple):
@@ -80,7 +80,7 @@ def write_panes(
     sample = load_sample(dataset, record, positions)
     if sample.hr is None:
         raise ImageError(f"{record.name}: there is no HR picture")
-    hr, lr, hr_origin, ref_origins = prepare(wanted[0].info, sample.hr, sample.refs)
+    hr, lr, hr_origin, ref_origins = prepare(wanted[0].info, sample)
     height, width = hr.shape[:2]
     target = out / folder
     target.mkdir(parents=True, exist_ok=True)
