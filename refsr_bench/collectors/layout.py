@@ -91,9 +91,9 @@ def sort_out(
 def _report_tolerated(
     where: str, files: Sequence[Found], slots: dict[Slot, Found], note: Callable[[str], None]
 ) -> None:
-    deepest = max((found.name.parent for found in slots.values()), key=lambda folder: len(folder.parts), default=None)
-    if deepest is not None and len(deepest.parts) > 1:
-        note(f"{where}: pictures found in nested folders, as deep as {deepest}")
+    folders = sorted({str(found.name.parent) for found in slots.values()} - {"."})
+    if folders:
+        note(f"{where}: pictures taken from {_some(folders, 3)}")
     if passed_over := [str(found.name) for found in files if not is_picture(found.name)]:
         note(f"{where}: passed over, not a picture by name: {_some(passed_over)}")
     capitals = [str(found.name) for found in slots.values() if found.name.suffix != found.name.suffix.lower()]

@@ -266,7 +266,11 @@ def test_31_nested_folders_strangers_and_capitals_are_fixed_and_said(
     dataset, notes = build("set5", write_folder(tmp_path / "odd", odd), tmp_path / "set2")
     assert dataset.info.id == plain.info.id
     said = "\n".join(notes)
-    for part in ("as deep as Set5/Set5", "Thumbs.db", "2 suffix(es) in capitals: Set5/Set5/img_003_SRF_4_HR.PNG"):
+    for part in (
+        "pictures taken from Set5/Set5",
+        "Thumbs.db",
+        "2 suffix(es) in capitals: Set5/Set5/img_003_SRF_4_HR.PNG",
+    ):
         assert part in said
 
 
