@@ -67,7 +67,7 @@ def trained_with_gan(method: str) -> bool:
 
     "-rec" means that only a reconstruction loss was used (caption of the paper's Table 1).
     """
-    return method in _GAN_SINGLE or not (method.endswith("-rec") or method in _NO_GAN)
+    return method in _GAN_SINGLE or not (method.endswith(("-rec", "-l2")) or method in _NO_GAN)
 
 
 def _plain(name: str) -> str:

@@ -135,3 +135,14 @@ def test_a_newer_run_is_refused(sealed: Path) -> None:
     assert [kind for kind, _ in check(sealed)] == ["unreadable run.json"]
     with pytest.raises(IntegrityError, match="newer version"):
         find_runs([sealed])
+
+
+def test_a_run_of_the_first_schema_is_read(sealed: Path) -> None:
+    first = json.loads((sealed / "run.json").read_text())
+    for later in ("multiply_adds", "lr", "subset", "row_digests"):
+        first.pop(later, None)
+    (sealed / "run.json").write_text(json.dumps(first))
+    ((run),) = find_runs([sealed])
+    assert run.info is not None
+    assert (run.info.multiply_adds, run.info.lr) == (None, "protocol")
+    assert check(sealed) == []

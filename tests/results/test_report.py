@@ -19,7 +19,7 @@ from refsr_bench.results.noise import MeasuredEffect, ProtocolNoise, read_protoc
 from refsr_bench.results.published import read_published
 from refsr_bench.results.report.build import Written, build_report
 from refsr_bench.results.report.content import describe_printed, signed
-from refsr_bench.results.report.images import ERROR_LIMIT, choose_samples, encode_error_map
+from refsr_bench.results.report.images import ERROR_LIMIT, choose_samples, draw_matches, encode_error_map
 from refsr_bench.results.rows import find_runs
 from refsr_bench.schema import ModelCard
 from tests.results.synthetic import write_run
@@ -193,6 +193,7 @@ def test_samples_with_pictures_are_those_that_differ_most() -> None:
     values = {"a": {"x": 1.0, "y": 2.0, "z": 3.0}, "b": {"x": 1.1, "y": 4.0, "z": 2.5}}
     assert choose_samples(values, 2) == ["y", "z"]
     assert choose_samples({"a": values["a"]}, 2) == ["x", "y"]
+    assert choose_samples({"a": values["a"]}, 2, falling=True) == ["z", "y"]
     assert ModelCard(name="m", title="", paper="", uses_reference=True).kind == "reference"
 
 
@@ -216,3 +217,16 @@ def test_pictures_are_the_ones_that_were_scored(demo_report: Path) -> None:
         assert named["LR input"].shape[0] * 4 == named["bicubic"].shape[0]
         errors = [(path.parent / str(a["data-error"])).resolve() for _, a in page.elements if "data-error" in a]
         assert all(file.is_file() for file in errors)
+
+
+def test_matches_are_drawn_from_node_to_match(tmp_path: Path) -> None:
+    hr, ref = np.zeros((40, 60, 3), np.uint8), np.zeros((50, 70, 3), np.uint8)
+    nodes, matches = np.array([[10.0, 20.0], [500.0, 20.0]]), np.array([[30.0, 40.0], [1.0, 1.0]])
+    np.savez(tmp_path / "f.npz", nodes=nodes + [4, 8], matches=matches + [2, 6], score=np.ones(2))
+    drawn = draw_matches(hr, ref, tmp_path / "f.npz", (4, 8), (2, 6)).astype(int)
+    assert drawn.shape == (50, 130, 3)
+    coloured = np.ptp(drawn, axis=2) > 40
+    assert coloured[20, 10]
+    assert coloured[40, 60 + 30]
+    assert coloured[30, 50]  # half-way
+    assert not coloured[:10].any(), "a node outside the picture is not drawn"

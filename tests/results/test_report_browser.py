@@ -35,7 +35,7 @@ def models(page: Any, table: str = "section.table:not([hidden]) .sortable") -> l
 def test_a_large_leaderboard_is_quick_and_small(large: Path, page: Any) -> None:
     assert sum(file.stat().st_size for file in large.rglob("*") if file.is_file()) < 30e6
     took = []
-    for _ in range(2):
+    for _ in range(4):  # other work on this computer may slow a few of them
         started = time.monotonic()
         page.goto((large / "index.html").as_uri())
         page.wait_for_selector("#filters:not([hidden])")

@@ -202,7 +202,10 @@ def _gallery(
             continue
         column = section.columns[0].signature
         values = {e.page: values_of(e.rows, column) for e in shown}
-        plans += [(section, dataset, shown, name) for name in choose_samples(values, source.limit)]
+        plans += [
+            (section, dataset, shown, name)
+            for name in choose_samples(values, source.limit, falling=lower_is_better(column))
+        ]
     for done, (section, dataset, shown, name) in enumerate(plans):
         advance(done, len(plans))
         try:
@@ -213,8 +216,9 @@ def _gallery(
         remarks += (f"{name}: {text}" for text in picture.missing)
         gallery[section.anchor].append(picture)
     advance(len(plans), len(plans))
-    for own in gallery.values():
-        own.sort(key=lambda picture: picture.delta.value or 0.0)
+    for section in sections:  # a fall is a gain where lower is better
+        sign = -1 if lower_is_better(section.columns[0].signature) else 1
+        gallery[section.anchor].sort(key=lambda picture: sign * (picture.delta.value or 0.0))
     return gallery
 
 

@@ -277,7 +277,7 @@ def describe_printed(published: Published, protocol: str, refs_rule: str) -> Pri
     text = published.psnr + (f" / {published.ssim.removeprefix('0')}" if published.ssim else "")
     where = " ".join(filter(None, (published.source, published.table)))
     name, _, reference = published.protocol.partition(", reference: ")
-    same_refs = reference in ("", refs_rule) or (reference == "level1" and refs_rule == "first")
+    same_refs = reference in ("", refs_rule) or (reference in ("level1", "given pair") and refs_rule == "first")
     if name == protocol and same_refs:
         return Printed(text, True, f"{where}: printed under {published.protocol}, the protocol of this table")
     if name == protocol:

@@ -91,7 +91,7 @@ def write_panes(
 
     panes = [pane("lr", "LR input", "lr", lr)]
     panes += [pane(f"ref{i}", "Reference", "ref", ref) for i, ref in enumerate(sample.refs, 1)]
-    missing = []
+    missing, overlays = [], []
     for item in wanted:
         try:
             sr = load_image(item.path)
@@ -104,8 +104,9 @@ def write_panes(
                 missing.append(f"{item.title}: {error.problem}")
         if item.matches.is_file() and sample.refs:
             overlay = draw_matches(hr, sample.refs[0], item.matches, hr_origin, ref_origins[0])
-            panes.append(pane(f"{item.key}-matches", f"Matches of {item.title}", "matches", overlay))
+            overlays.append(pane(f"{item.key}-matches", f"Matches of {item.title}", "matches", overlay))
     panes.append(pane("hr", "HR (ground truth)", "hr", hr))
+    panes += overlays
     (target / "thumb.jpg").write_bytes(_encode_thumb(hr))
     return panes, missing
 
@@ -127,7 +128,7 @@ def encode_error_map(hr: Image, sr: Image) -> bytes:
 
 
 def draw_matches(
-    hr: Image, ref: Image, path: Path, hr_origin: tuple[int, int], ref_origin: tuple[int, int], lines: int = 90
+    hr: Image, ref: Image, path: Path, hr_origin: tuple[int, int], ref_origin: tuple[int, int], lines: int = 60
 ) -> Image:
     """The HR picture beside the reference, with evenly chosen nodes joined to what they were matched with.
 
@@ -148,7 +149,7 @@ def draw_matches(
         colour = f"hsl({round(360 * float(x) / hr.shape[1])}, 90%, {round(45 + 30 * float(y) / hr.shape[0])}%)"
         brush.line([2 * x, 2 * y, 2 * u, 2 * v], fill=colour, width=2)
         for a, b in ((x, y), (u, v)):
-            brush.ellipse([2 * a - 4, 2 * b - 4, 2 * a + 4, 2 * b + 4], fill=colour)
+            brush.ellipse([2 * a - 3, 2 * b - 3, 2 * a + 3, 2 * b + 3], fill=colour)
     return np.asarray(picture.resize((width, height), PilImage.Resampling.LANCZOS))
 
 
@@ -166,15 +167,16 @@ def _encode_thumb(image: Image) -> bytes:
     return buffer.getvalue()
 
 
-def choose_samples(values: Mapping[str, Mapping[str, float]], limit: int) -> list[str]:
+def choose_samples(values: Mapping[str, Mapping[str, float]], limit: int, *, falling: bool = False) -> list[str]:
     """Samples worth looking at, by the values each run gave them: those on which the runs differ most.
 
-    With one run: those with the lowest values. ``values`` maps a run to sample values; at most ``limit`` names return.
+    With one run: those with the worst values, which are the lowest unless ``falling`` (lower is better). ``values``
+    maps a run to its samples' values; at most ``limit`` names return.
     """
     samples = list(dict.fromkeys(sample for own in values.values() for sample in own))
 
     def spread(sample: str) -> float:
         known = [own[sample] for own in values.values() if sample in own]
-        return max(known) - min(known) if len(values) > 1 else -known[0]
+        return max(known) - min(known) if len(values) > 1 else known[0] if falling else -known[0]
 
     return sorted(samples, key=spread, reverse=True)[:limit]

@@ -2,6 +2,7 @@
 "use strict";
 
 (() => {
+  const MOST_GROUPS = 9; // more of them would hide the runs: they are shown when asked for
   const collator = new Intl.Collator("en", { numeric: true });
 
   function valueOf(row, column) {
@@ -56,6 +57,7 @@
     const overview = document.getElementById("overview-table");
     const runs = sections.flatMap((section) => [...section.querySelectorAll(".sortable tbody")]);
     if (!document.querySelector("tr.group")) groups.parentElement.hidden = true;
+    groups.checked = Math.max(0, ...runs.map((body) => body.rows.length)) <= MOST_GROUPS;
 
     function matches(body) {
       const words = text.value.toLowerCase().split(/\s+/).filter(Boolean);

@@ -7,7 +7,7 @@
   const width = Number(viewer.dataset.width);
   const height = Number(viewer.dataset.height);
   const panes = [...document.querySelectorAll(".pane")];
-  const views = [...document.querySelectorAll(".view")];
+  const views = [...document.querySelectorAll(".view")].filter((view) => !view.closest(".role-matches"));
   const LARGEST = 32;
 
   // The one state all pictures share: magnification against "fit", and the view's top left corner in picture widths
@@ -146,7 +146,7 @@
   }
 
   function start() {
-    viewer.classList.add("framed");
+    for (const view of views) view.classList.add("framed");
     for (const view of views) {
       view.style.aspectRatio = `${width} / ${height}`;
       listen(view);
