@@ -69,7 +69,7 @@ def build(
       refsr-bench build custom ~/photos/cathedral --out ~/refsr/cathedral
     """
     from refsr_bench.lookup import find, find_card
-    from refsr_bench.store import INFO_NAME, data_dir, open_dataset, read_info, sha256_file
+    from refsr_bench.store import INFO_NAME, data_dir, naming_storage_faults, open_dataset, read_info, sha256_file
     from refsr_bench.verification import verify_dataset
 
     build_dataset, card = find("datasets", name), find_card("datasets", name)
@@ -87,7 +87,8 @@ def build(
     if dry_run:
         _print_plan(name, card, source, target, as_json)
         return
-    present = (target / INFO_NAME).is_file()
+    with naming_storage_faults(target.parent):
+        present = (target / INFO_NAME).is_file()
     if present and not force and card is not None and read_info(target).builder_version != card.builder_version:
         note(f"{target} was built by another version of the builder; building it again")
         force = True
