@@ -239,6 +239,9 @@ class ModelCard(Frozen):
     checkpoint: tuple[str, ...] = ()
     """Names of the published weight files."""
     checkpoint_source: str = ""
+    """Where a person gets them, in words."""
+    signature_keys: dict[str, str] = Field(default_factory=dict)
+    """What this object adds to the signature of its numbers, e.g. that something stood in for a released part."""
 
     @property
     def kind(self) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,18 +15,17 @@ from torch import Tensor, nn
 
 from refsr_bench import store
 from refsr_bench.errors import ManualStepNeeded, UsageError, did_you_mean
+from refsr_bench.images import resize_bicubic
 from refsr_bench.models import zoo
 from refsr_bench.models.c2matching.extractor import Extractor
 from refsr_bench.models.c2matching.roles import OFFICIAL_NAMES, load_roles
+from refsr_bench.models.released import Reader
 from refsr_bench.models.tensors import select_device, to_image, to_tensor
 from refsr_bench.models.vgg import VGG19, load_vgg19
 from refsr_bench.models.weights import Identified, check_imported, load_checkpoint, load_into, require_match
 from refsr_bench.schema import Image, ModelCard
 
 SCALE = 4
-
-Reader = Callable[[Mapping[str, Tensor], nn.Module], dict[str, Tensor]]
-"""Turns a checkpoint as published into the network's own keys, without judging what is missing or too much."""
 
 
 class Parts(NamedTuple):
@@ -37,12 +35,15 @@ class Parts(NamedTuple):
     device: torch.device
     extractor: Extractor | None = None
     vgg: VGG19 | None = None
+    guess: nn.Module | None = None
+    """MDSR, for methods whose released path takes another network's SR picture; None: bicubic stands in."""
 
 
 class Method(NamedTuple):
     """One method: its network, how its published weights are read, and how pictures are fed to it."""
 
-    network: Callable[[], nn.Module]
+    network: Callable[..., nn.Module]
+    """Keyword arguments, where it takes any, make it smaller than released."""
     read: Reader
     convention: str
     input_scale: float = 1.0
@@ -58,69 +59,8 @@ class Method(NamedTuple):
     """Weight files of its own; with several, each fills the submodule of its name."""
     borrowed: tuple[str, ...] = ()
     """Frozen networks it needs besides: "extractor", "vgg19"."""
-
-
-# --- reading -----------------------------------------------------------------------------------------------------
-
-
-def released_keys(
-    prefix: str = "",
-    rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict,
-    drop: tuple[str, ...] = (),
-    ordered: bool = False,
-) -> Reader:
-    """Make a reader: drop keys that begin so, strip a prefix, rename; ``ordered`` reads lists of arrays by position."""
-
-    def read(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-        if ordered and all(key.removeprefix("arr_").isdecimal() for key in state):
-            return from_list(state, network)
-        stripped = {key.removeprefix(prefix): value for key, value in state.items() if not key.startswith(drop or "\0")}
-        return _with_counters(rename(stripped), network)
-
-    return read
-
-
-def _with_counters(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    # Older frameworks do not count the batches that a normalisation has seen; nothing depends on it.
-    counters = {key: torch.tensor(0) for key in network.state_dict() if key.endswith("num_batches_tracked")}
-    return {**{key: value for key, value in counters.items() if key not in state}, **state}
-
-
-def from_list(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """Name the arrays of a TensorFlow list, in the order in which the network applies its layers.
-
-    The list is TensorLayer's (keys "0000", "0001", …) or ``numpy.savez``'s ("arr_0", "arr_1", …). TensorFlow stores
-    convolutions as (height, width, in, out); a normalisation as beta, gamma, mean, variance; and the channels before a
-    pixel shuffle with the position within the enlarged pixel first, where torch has it last.
-    """
-    arrays = [state[key] for key in sorted(state, key=lambda key: int(key.removeprefix("arr_")))]
-    names = _names_in_order(network)
-    shuffled = _shuffled(network)
-    found = {f"array {i}": array for i, array in enumerate(arrays[len(names) :], start=len(names))}
-    for name, array in zip(names, arrays, strict=False):
-        ours = array.permute(3, 2, 0, 1).contiguous() if array.ndim == 4 else array
-        factor = shuffled.get(name.rpartition(".")[0])
-        if factor is not None and ours.shape[0] % factor**2 == 0:
-            ours = ours.view(factor**2, -1, *ours.shape[1:]).transpose(0, 1).reshape(ours.shape)
-        found[name] = ours
-    return _with_counters(found, network)
-
-
-def _names_in_order(network: nn.Module) -> list[str]:
-    names: list[str] = []
-    for name, module in network.named_modules():
-        own = dict(module.named_parameters(recurse=False)) | dict(module.named_buffers(recurse=False))
-        order = ("bias", "weight", "running_mean", "running_var")
-        leaves = order if isinstance(module, nn.BatchNorm2d) else ("weight", "bias")
-        names += [f"{name}.{leaf}" for leaf in leaves if own.get(leaf) is not None]
-    return names
-
-
-def _shuffled(network: nn.Module) -> dict[str, int]:
-    """Convolutions that a pixel shuffle follows, by name, and its factor."""
-    modules = [(name, module) for name, module in network.named_modules() if not list(module.children())]
-    pairs = pairwise(modules)
-    return {name: after.upscale_factor for (name, _), (_, after) in pairs if isinstance(after, nn.PixelShuffle)}
+    takes_guess: bool = False
+    """Whether the released path is fed MDSR's SR picture (`first_guess`)."""
 
 
 # --- recognising -------------------------------------------------------------------------------------------------
@@ -149,7 +89,7 @@ def identify(name: str, state: Mapping[str, Tensor], path: Path, role: str | Non
         network = method.network()
     roles = (role,) if role is not None else method.roles
     candidates = [(each, method.read(state, part_of(network, method, each))) for each in roles]
-    # With several roles, the one that agrees in most keys and shapes is meant.
+    # With several roles, the one of whose keys and shapes the largest share is there is meant.
     best, ours = max(candidates, key=lambda c: _agreement(part_of(network, method, c[0]), c[1]))
     require_match(part_of(network, method, best).state_dict(), ours, str(path))
     card = zoo.CARDS[name]
@@ -162,7 +102,7 @@ def forward_checksum(name: str, state: Mapping[str, Tensor]) -> dict[str, float]
     Equal weights give equal numbers to about four digits on any machine.
     """
     method = find_method(name)
-    parts = _random_parts(method, torch.device("cpu"))
+    parts = random_parts(method, torch.device("cpu"))
     load_into(parts.network, state, name)
     y, x = np.mgrid[:80, :80]
     ref = np.stack([x * 3 % 256, y * 3 % 256, (x * y) % 256], axis=-1).astype(np.uint8)
@@ -171,9 +111,10 @@ def forward_checksum(name: str, state: Mapping[str, Tensor]) -> dict[str, float]
     return {"mean": float(wide.mean()), "deviation": float(wide.std()), "sample_40_40_green": float(wide[40, 40, 1])}
 
 
-def _agreement(module: nn.Module, state: Mapping[str, Tensor]) -> int:
+def _agreement(module: nn.Module, state: Mapping[str, Tensor]) -> float:
     expected = module.state_dict()
-    return sum(key in state and state[key].shape == value.shape for key, value in expected.items())
+    agreeing = [key for key, value in expected.items() if key in state and state[key].shape == value.shape]
+    return len(agreeing) / len(expected)
 
 
 # --- making ------------------------------------------------------------------------------------------------------
@@ -190,8 +131,9 @@ def load_model(name: str, weights: str | Path | None, device: str, untrained: bo
     if str(untrained).lower() not in {"yes", "no", "true", "false"}:
         raise UsageError(f"untrained={untrained} is neither yes nor no", "write untrained=yes or untrained=no")
     if str(untrained).lower() in {"yes", "true"}:
-        card = card.model_copy(update={"name": f"{name}-untrained", "trained_on": "nothing: random numbers"})
-        return ZooModel(card, method, _random_parts(method, target))
+        named = {"name": f"{name}-untrained", "trained_on": "nothing: random numbers"}
+        card = card.model_copy(update={**named, "signature_keys": _guess_key(method, None)})
+        return ZooModel(card, method, random_parts(method, target))
     network, hashes = method.network(), {}
     for role, path in _find_own(name, method, weights).items():
         imported = path.with_suffix(".json").is_file() and path.suffix == ".safetensors"
@@ -209,14 +151,32 @@ def load_model(name: str, weights: str | Path | None, device: str, untrained: bo
             extractor = Extractor()
             load_into(extractor, loaded["extractor"].state, loaded["extractor"].source)
             parts = parts._replace(extractor=extractor)
-    return ZooModel(card.model_copy(update={"weights_sha256": hashes}), method, parts)
+    if method.takes_guess and (guess := _imported_mdsr()) is not None:
+        parts, hashes = parts._replace(guess=guess[0]), hashes | {"mdsr": guess[1]}
+    made = {"weights_sha256": hashes, "signature_keys": _guess_key(method, parts.guess)}
+    return ZooModel(card.model_copy(update=made), method, parts)
 
 
-def _random_parts(method: Method, device: torch.device) -> Parts:
+def _imported_mdsr() -> tuple[nn.Module, str] | None:
+    """MDSR and its weights' hash, if they were imported."""
+    path = store.model_dir() / "mdsr" / "network.safetensors"
+    if not path.with_suffix(".json").is_file():
+        return None
+    network = find_method("mdsr").network()
+    load_into(network, load_checkpoint(path), str(path))
+    return network, check_imported(path).source_sha256
+
+
+def _guess_key(method: Method, guess: nn.Module | None) -> dict[str, str]:
+    return {"guess": "bicubic" if guess is None else "mdsr"} if method.takes_guess else {}
+
+
+def random_parts(method: Method, device: torch.device, config: Mapping[str, Any] | None = None) -> Parts:
+    """A method's networks with random numbers, always the same ones; ``config`` goes to `Method.network`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return Parts(
-            method.network(),
+            method.network(**(config or {})),
             device,
             Extractor() if "extractor" in method.borrowed else None,
             VGG19() if "vgg19" in method.borrowed else None,
@@ -259,7 +219,7 @@ class ZooModel:
     def __init__(self, card: ModelCard, method: Method, parts: Parts) -> None:
         self.card = card
         self.method = method
-        for part in (parts.network, parts.extractor, parts.vgg):
+        for part in (parts.network, parts.extractor, parts.vgg, parts.guess):
             if part is not None:
                 part.eval().requires_grad_(False).to(parts.device)
         self.parts = parts
@@ -295,6 +255,15 @@ def pad_to_multiple(image: Image, multiple: int, minimum: int = 1) -> Image:
     """
     down, right = (-(-max(n, minimum) // multiple) * multiple - n for n in image.shape[:2])
     return np.pad(image, ((0, down), (0, right), (0, 0)), mode="edge") if down or right else image
+
+
+def first_guess(parts: Parts, lr: Image) -> Tensor:
+    """The SR picture ``(1, 3, 4h, 4w)`` in [0, 1] that a method starts from: MDSR's, 8-bit, or else bicubic."""
+    if parts.guess is None:
+        return to_tensor(resize_bicubic(lr, SCALE * lr.shape[0], SCALE * lr.shape[1]), parts.device)
+    with torch.no_grad():
+        made: Tensor = parts.guess(to_tensor(lr, parts.device) * 255)
+    return made.clamp(0, 255).round() / 255
 
 
 def _run_single(method: Method, parts: Parts, lr: Image, refs: Sequence[Image]) -> Tensor:

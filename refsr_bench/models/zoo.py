@@ -10,14 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refsr_bench.models import sisr
+from refsr_bench.models import refsr, sisr
 from refsr_bench.schema import ModelCard
 
 if TYPE_CHECKING:
     from refsr_bench.models.base import SRModel
 
-CARDS = {**sisr.CARDS}
-HOMES = {name: f"{sisr.__name__}.{file}" for name, file in sisr.HOMES.items()}
+CARDS = {**sisr.CARDS, **refsr.CARDS}
+HOMES = {name: f"{folder.__name__}.{file}" for folder in (sisr, refsr) for name, file in folder.HOMES.items()}
 """The module whose ``METHODS`` holds the model."""
 
 PUBLISHED_ONLY = {
@@ -64,3 +64,17 @@ build_esrgan = _factory("esrgan")
 build_esrgan_psnr = _factory("esrgan-psnr")
 build_ranksrgan = _factory("ranksrgan")
 build_imdn = _factory("imdn")
+build_crossnet = _factory("crossnet")
+build_srntt = _factory("srntt")
+build_srntt_rec = _factory("srntt-rec")
+build_ttsr = _factory("ttsr")
+build_ttsr_rec = _factory("ttsr-rec")
+build_ssen = _factory("ssen")
+build_masa = _factory("masa")
+build_masa_rec = _factory("masa-rec")
+build_amsa = _factory("amsa")
+build_amsa_rec = _factory("amsa-rec")
+build_datsr = _factory("datsr")
+build_datsr_rec = _factory("datsr-rec")
+build_mrefsr = _factory("mrefsr")
+build_mrefsr_rec = _factory("mrefsr-rec")

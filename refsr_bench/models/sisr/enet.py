@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from refsr_bench.models.blocks import conv, residual_blocks
-from refsr_bench.models.method import Method, released_keys
+from refsr_bench.models.method import Method
+from refsr_bench.models.released import released_keys
 from refsr_bench.models.vgg import channel_buffer
 
 MEAN = (0.47614917, 0.45001204, 0.40904046)

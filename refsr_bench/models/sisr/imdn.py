@@ -6,7 +6,8 @@ from torch import Tensor, cat, nn
 from torch.nn import functional as F
 
 from refsr_bench.models.blocks import conv
-from refsr_bench.models.method import Method, released_keys
+from refsr_bench.models.method import Method
+from refsr_bench.models.released import released_keys
 
 WIDTH = 64
 KEPT = 16

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from refsr_bench.models.blocks import Body, MeanShift, conv, pixel_shuffle_tail
-from refsr_bench.models.method import Method, released_keys
+from refsr_bench.models.method import Method
+from refsr_bench.models.released import released_keys
 
 
 class ChannelAttention(nn.Module):

@@ -8,7 +8,8 @@ from torch import Tensor, cat, nn
 from torch.nn import functional as F
 
 from refsr_bench.models.blocks import conv
-from refsr_bench.models.method import Method, released_keys
+from refsr_bench.models.method import Method
+from refsr_bench.models.released import released_keys
 
 
 def leaky(x: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from refsr_bench.models.blocks import conv
-from refsr_bench.models.method import Method, released_keys
+from refsr_bench.models.method import Method
+from refsr_bench.models.released import released_keys
 
 
 class SRCNN(nn.Module):

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from refsr_bench.models.blocks import conv, residual_blocks
-from refsr_bench.models.method import Method, released_keys
+from refsr_bench.models.method import Method
+from refsr_bench.models.released import released_keys
 from refsr_bench.models.sisr import SIGNED, UNIT
 
 
@@ -54,9 +55,14 @@ class SRResNet(nn.Module):
 
     def forward(self, lr: Tensor) -> Tensor:
         """Super-resolve."""
-        x = self.head(lr)
-        restored: Tensor = self.tail(x + self.merge(self.body(x)))
+        restored: Tensor = self.tail(self.features(lr))
         return restored
+
+    def features(self, lr: Tensor) -> Tensor:
+        """Features at LR size, before the enlargement."""
+        x = self.head(lr)
+        found: Tensor = x + self.merge(self.body(x))
+        return found
 
 
 def leaky(x: Tensor) -> Tensor:

@@ -1,0 +1,72 @@
+"""What AMSA, DATSR and MRefSR share with C2-Matching: pictures to matches and VGG-19 features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from refsr_bench.images import pad_zero, resize_bicubic
+from refsr_bench.models.c2matching.matching import PATCH, expand_offsets, match_patches
+from refsr_bench.models.c2matching.restoration import ContentExtractor, Restoration
+from refsr_bench.models.method import SCALE, Parts
+from refsr_bench.models.tensors import to_tensor
+from refsr_bench.schema import Image
+
+LEVELS = (("small", "relu3_1", 256, 1), ("medium", "relu2_1", 128, 2), ("large", "relu1_1", 64, 4))
+"""Name, VGG-19 layer, its channels, and size relative to LR."""
+
+
+class Correspondence(NamedTuple):
+    """One reference as the networks take it, at the three layers of VGG-19."""
+
+    pre_offsets: dict[str, Tensor]
+    """``(1, 9, h, w, 2)``, (x, y) px, as C2-Matching's DynAgg takes them."""
+    flows: dict[str, Tensor]
+    """``(1, h, w, 2)``: the match of the patch centred on each position, zero where there is none."""
+    similarity: dict[str, Tensor]
+    """``(1, 1, h, w)``: its cosine, zero where there is none."""
+    features: dict[str, Tensor]
+
+
+def correspond(parts: Parts, lr: Image, ref: Image, searched: Image | None = None) -> Correspondence:
+    """Match an LR picture, enlarged, against a reference of exactly SR size.
+
+    ``searched`` is matched in place of ``ref``, whose features are taken nevertheless (AMSA's scaled references).
+    """
+    if parts.extractor is None or parts.vgg is None:
+        raise ValueError("the contrastive extractor and VGG-19 are needed")
+    lr_up = resize_bicubic(lr, SCALE * lr.shape[0], SCALE * lr.shape[1])
+    tensors = (to_tensor(image, parts.device) for image in (lr_up, ref if searched is None else searched))
+    feat_in, feat_ref = (F.normalize(feature[0], dim=0) for feature in parts.extractor(*tensors))
+    index, score = match_patches(feat_in, feat_ref)
+    pre_offsets = expand_offsets(index[None], feat_ref.shape[2] - PATCH + 1)
+    # Tap 4 follows the patch that is centred on the position.
+    flows = {layer: offsets[:, PATCH * PATCH // 2] for layer, offsets in pre_offsets.items()}
+    centred = F.pad(score[None, None], (1, 1, 1, 1))
+    similarity = {
+        layer: centred.repeat_interleave(scale, 2).repeat_interleave(scale, 3) for _, layer, _, scale in LEVELS
+    }
+    return Correspondence(pre_offsets, flows, similarity, parts.vgg(to_tensor(ref, parts.device)))
+
+
+def common_size(lr: Image, refs: Sequence[Image], multiple: int = 1) -> tuple[Image, list[Image]]:
+    """Pad with zeros, at the bottom and right, until every reference is exactly 4 times the LR's size."""
+    height, width = (
+        -(-max(lr.shape[axis], *(-(-ref.shape[axis] // SCALE) for ref in refs)) // multiple) * multiple
+        for axis in (0, 1)
+    )
+    return pad_zero(lr, height, width), [pad_zero(ref, SCALE * height, SCALE * width) for ref in refs]
+
+
+def c2_parts(blocks: int) -> tuple[ContentExtractor, nn.ModuleDict]:
+    """C2-Matching's content extractor and restoration levels, with so many residual blocks each (16 as released)."""
+    whole = Restoration()
+    bodies = [(whole.content_extractor, "body"), *((whole.dyn_agg_restore, f"body_{name}") for name, *_ in LEVELS)]
+    for parent, name in bodies:
+        body = parent.get_submodule(name)
+        assert isinstance(body, nn.Sequential)
+        parent.add_module(name, body[:blocks])
+    return whole.content_extractor, whole.dyn_agg_restore
