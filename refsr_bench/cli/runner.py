@@ -249,7 +249,8 @@ def score_run(target: Target, info: RunInfo) -> Finished:
     from refsr_bench.protocols.matching import MATCH_JOURNAL_NAME, score_matches
     from refsr_bench.protocols.run import finish_run
 
-    card, task = info.model, target.task
+    card = info.model
+    task = target.task._replace(model_keys=card.signature_keys)
     attempts = read_journal(target.run_dir)
     rows = []
     if "pictures" in info.scored:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from refsr_bench.models.c2matching.matching import PATCH, match_patches
+from refsr_bench.models.c2matching.exact import PATCH
+from refsr_bench.models.c2matching.matching import match_patches
 
 
 class Matches(NamedTuple):
@@ -58,7 +59,7 @@ def find_matches(feat_in: Tensor, feats_ref: Sequence[Tensor], padding: int = 0)
 
 
 def _search(feat_in: Tensor, feat_ref: Tensor, number: int) -> Matches:
-    index, score = match_patches(feat_in, feat_ref)
+    index, score = match_patches(feat_in.float(), feat_ref.float())
     width = feat_ref.shape[2] - PATCH + 1
     return Matches(torch.full_like(index, number), index // width, index % width, score)
 

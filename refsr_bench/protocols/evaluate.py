@@ -70,7 +70,7 @@ class Task(NamedTuple):
     """What is evaluated: samples of a dataset, under a protocol, each with the references that a rule picks.
 
     ``lr`` is `PROTOCOL_LR`, or "shipped.KERNEL" for the LR images that the dataset ships; ``subset`` is what a
-    signature calls the subset that the samples are of.
+    signature calls the subset that the samples are of; ``model_keys`` is what the model adds to signatures.
     """
 
     dataset: Dataset
@@ -79,6 +79,7 @@ class Task(NamedTuple):
     refs_rule: str
     lr: str = PROTOCOL_LR
     subset: str | None = None
+    model_keys: Mapping[str, str] | None = None
 
     def references_of(self, record: Record) -> tuple[int, ...]:
         """Positions of the references that the rule picks from a record."""
@@ -278,6 +279,7 @@ def score_all(
                 refs_rule=task.refs_rule,
                 lr=task.lr,
                 subset=task.subset,
+                model_keys=task.model_keys,
             )
             yield make_row(model_name, task, record, signature, outcome._replace(reason=outcome.reason or note))
 

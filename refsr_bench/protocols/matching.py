@@ -215,6 +215,7 @@ def score_visible(
                 with_truth=len(chosen),
                 lr=task.lr,
                 subset=task.subset,
+                model_keys=task.model_keys,
             )
             outcome = Outcome(None, "failed", fault) if fault else _score_visible(metric, hr, sr, visible, task)
             yield make_row(model_name, task, record, signature, outcome)

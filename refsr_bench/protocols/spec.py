@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationError
@@ -157,12 +157,13 @@ def signature_of(
     with_truth: int | None = None,
     lr: str = PROTOCOL_LR,
     subset: str | None = None,
+    model_keys: Mapping[str, str] | None = None,
 ) -> Signature:
     """Signature of one metric's numbers under a protocol on ``samples`` samples of a dataset, or of its ``subset``.
 
     ``metric.keys`` names its channel (``ch``; "luma" stands for the protocol's plane), window, and definition version.
     ``with_truth``: how many of the samples have true correspondences, where only those are scored. ``lr``: where the LR
-    images come from, if not from the protocol: "shipped.KERNEL".
+    images come from, if not from the protocol: "shipped.KERNEL". ``model_keys``: what the model itself has to add.
     """
     keys = {key: protocol.luma if value == "luma" else value for key, value in metric.keys.items()}
     if with_truth is not None:
@@ -184,6 +185,7 @@ def signature_of(
             "crop": str(protocol.crop_px),
             "agg": "mean",
             **keys,
+            **(model_keys or {}),
         },
     )
 
@@ -216,6 +218,8 @@ _EXACT_MEANINGS = {
     ("centre", "4i"): "a feature cell (i, j) stands for HR pixel (4i, 4j), as in the released training code",
     ("mask", "inframe10"): "only matches whose true point lies at least 10 px inside the reference's picture",
     ("mask", "visible"): "only pixels whose true point lies on the reference's picture",
+    ("guess", "bicubic"): "the model starts from a bicubic enlargement where its release starts from MDSR's picture",
+    ("guess", "mdsr"): "the model starts from MDSR's picture, as its release does",
     ("in", "lrup"): "the matcher sees the LR image, enlarged by 4 with Pillow's bicubic, and the reference",
     ("in", "hr"): "the matcher sees the HR image itself, as the teacher network does, and the reference",
 }

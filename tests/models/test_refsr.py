@@ -265,3 +265,23 @@ def test_memory_stays_bounded_at_the_size_of_cufed5() -> None:
         done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
         print(name, f"{int(done.stdout) / 1e9:.2f} GB")
         assert int(done.stdout) < limit, name
+
+
+def test_the_stand_in_is_in_the_signature(small_dataset: Path, tmp_path: Path) -> None:
+    from tests.test_cli import run
+
+    arguments = [
+        "--dataset",
+        str(small_dataset),
+        "--limit",
+        "1",
+        "--set",
+        "untrained=yes",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    done = run("eval", "srntt", *arguments)
+    assert done.code == 0, done.err
+    assert "guess:bicubic" in done.out
+    told = run("explain", next(word for word in done.out.split("`") if word.startswith("psnr_y|")))
+    assert "where its release starts from MDSR's picture" in told.out

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from refsr_bench.images import pad_zero, resize_bicubic
-from refsr_bench.models.c2matching.matching import PATCH, expand_offsets, match_patches
+from refsr_bench.models.c2matching.exact import PATCH
+from refsr_bench.models.c2matching.matching import expand_offsets, match_patches
 from refsr_bench.models.c2matching.restoration import ContentExtractor, Restoration
 from refsr_bench.models.method import SCALE, Parts
 from refsr_bench.models.tensors import to_tensor

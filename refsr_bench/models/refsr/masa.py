@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from refsr_bench.images import resize_bicubic
 from refsr_bench.models.blocks import conv, residual_blocks
-from refsr_bench.models.c2matching.matching import PATCH
+from refsr_bench.models.c2matching.exact import PATCH
 from refsr_bench.models.method import Method, Parts
 from refsr_bench.models.released import released_keys
 from refsr_bench.models.tensors import to_tensor
