@@ -12,9 +12,13 @@ from refsr_bench.cli.output import json_option, note, print_json, show_progress
 from refsr_bench.errors import NetworkError, UsageError
 
 if TYPE_CHECKING:
-    from refsr_bench.collectors.curation.clean import Pool
+    from refsr_bench.collectors.curation.clean import Matcher, Pool
     from refsr_bench.collectors.curation.providers import Provider
     from refsr_bench.collectors.curation.rows import Query
+    from refsr_bench.schema import Image
+
+_MATCHED_PX = 320
+"""Longer side of the pictures that a matcher of the zoo compares, px: dense search grows with its fourth power."""
 
 work_argument = click.argument("work", type=click.Path(path_type=Path, file_okay=False))
 
@@ -172,9 +176,10 @@ def _split_endpoint(value: str) -> tuple[str, str]:
 @click.option(
     "--min-side", type=click.IntRange(16, 10_000), default=256, show_default=True, help="Shortest accepted side, px."
 )
+@click.option("--matcher", metavar="NAME", help="Rank by this matcher's verified matches, not key points' (slow).")
 @click.option("--jobs", type=click.IntRange(1, 256), help="Pools judged side by side.  [default: processors]")
 @json_option
-def clean(work: Path, min_side: int, jobs: int | None, as_json: bool) -> None:
+def clean(work: Path, min_side: int, matcher: str | None, jobs: int | None, as_json: bool) -> None:
     """Judge and rank the candidates in WORK: refuse what is unreadable, too small, doubled, or the query itself.
 
     A copy of the query (re-encoded, resized, cropped, mirrored, re-toned) would put the answer into the reference: it
@@ -190,7 +195,12 @@ def clean(work: Path, min_side: int, jobs: int | None, as_json: bool) -> None:
     queries = _read_queries(work)
     with show_progress("clean", len(queries)) as advance:
         counts = clean_pools(
-            work, queries, Rules(min_side), jobs=jobs or os.cpu_count() or 1, progress=lambda done, total: advance(done)
+            work,
+            queries,
+            Rules(min_side, matcher or "sift"),
+            jobs=jobs or (1 if matcher else os.cpu_count() or 1),
+            progress=lambda done, total: advance(done),
+            matcher=None if matcher is None else _verified_matches(matcher),
         )
     if as_json:
         print_json({"work": str(work), "queries": len(queries), "verdicts": dict(counts)})
@@ -199,6 +209,23 @@ def clean(work: Path, min_side: int, jobs: int | None, as_json: bool) -> None:
         f"{len(queries)} queries: " + (", ".join(f"{n} {verdict}" for verdict, n in counts.items()) or "no candidates")
     )
     click.echo(f"contact sheets: {work / 'sheets'}")
+
+
+def _verified_matches(name: str) -> Matcher:
+    """A matcher of the zoo as the ranker wants it: number of its matches that fit one view geometry."""
+    from refsr_bench.collectors.curation.pictures import shrink
+    from refsr_bench.collectors.curation.ranking import count_consistent
+    from refsr_bench.images import crop_to_multiple
+    from refsr_bench.lookup import find
+
+    built = find("matchers", name)()
+
+    def count(query: Image, candidate: Image) -> int:
+        first, second = (crop_to_multiple(shrink(image, _MATCHED_PX), 4) for image in (query, candidate))
+        there, back = built.match(first, second), built.match(second, first)
+        return count_consistent(there.nodes, there.matches, back.nodes, back.matches)
+
+    return count
 
 
 def _read_queries(work: Path) -> list[Query]:

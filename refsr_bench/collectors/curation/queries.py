@@ -10,7 +10,17 @@ from pathlib import Path
 from refsr_bench.collectors.curation.asking import Asker, describe, origin_of
 from refsr_bench.collectors.curation.licences import Policy
 from refsr_bench.collectors.curation.providers import Found, Provider, Question
-from refsr_bench.collectors.curation.rows import QUERIES, Origin, Query, now, open_journal, read_rows
+from refsr_bench.collectors.curation.rows import (
+    ATTEMPTS,
+    QUERIES,
+    Candidate,
+    Origin,
+    Query,
+    append_row,
+    now,
+    open_journal,
+    read_rows,
+)
 from refsr_bench.collectors.curation.web import Fault, Web, picture_suffix
 from refsr_bench.errors import ImageError, UsageError
 from refsr_bench.images import SUFFIXES, decode_image, read_bytes
@@ -67,6 +77,8 @@ def take_folder(work: Path, folder: Path, captions: Mapping[str, str], licence: 
                 query = _store(work, _free_name(path.stem, names), data, path.suffix.lower(), text, origin)
             except ImageError as error:
                 note(f"passed over: {error.problem}")
+                origin = describe("folder", Found(title=path.name), licence)
+                append_row(work / ATTEMPTS, _attempt(origin, error=error.problem))
                 continue
             append(query)
             known.add(query.sha256)
@@ -88,6 +100,7 @@ def draw_queries(
 ) -> list[Query]:
     """Add up to ``count`` queries for each of ``texts`` from a provider, as the paper drew its second half."""
     rows = read_rows(work / QUERIES, Query, note)
+    tried = {row.key for row in read_rows(work / ATTEMPTS, Candidate, note) if row.lasting}
     known, hashes = {row.origin.url for row in rows}, {row.sha256 for row in rows}
     names = {row.name.casefold() for row in rows}
     with open_journal(work / QUERIES) as append:
@@ -95,18 +108,22 @@ def draw_queries(
             taken = sum(row.text == text and row.origin.provider == provider_name for row in rows)
             for found in asker.find(provider_name, provider, Question("", text, 4 * count, licences, endpoint)):
                 origin = origin_of(provider_name, found, licences)
-                if taken >= count or origin is None or found.url is None or found.url in known:
+                if taken >= count or origin is None or found.url is None or found.url in known | tried:
                     continue
+                name = _free_name(words_of(found.title) or text, names)
                 try:
                     answer = web.get_picture(found.url)
                     suffix = picture_suffix(answer.body, found.url)
                     if sha256_bytes(answer.body) in hashes:
-                        continue
-                    name = _free_name(words_of(found.title) or text, names)
+                        raise Fault("the same picture is a query already")
                     query = _store(work, name, answer.body, suffix, text, origin)
                 except (Fault, ImageError) as error:
                     note(f"not a query: {found.url}: {error}")
+                    append_row(work / ATTEMPTS, _attempt(origin, error=error))
+                    names.discard(name.casefold())
                     continue
+                drawn = {"status": "ok", "robots": answer.robots, "http_status": answer.status, "sha256": query.sha256}
+                append_row(work / ATTEMPTS, _attempt(origin).model_copy(update={**drawn, "bytes": query.bytes}))
                 append(query)
                 known.add(found.url)
                 hashes.add(query.sha256)
@@ -114,6 +131,22 @@ def draw_queries(
             if taken < count:
                 note(f"{provider_name} gave {taken} of {count} queries for {text!r}")
     return read_rows(work / QUERIES, Query)
+
+
+def _attempt(origin: Origin, error: Exception | str | None = None) -> Candidate:
+    """The row of a picture that was looked at as a query."""
+    fault = error if isinstance(error, Fault) else None
+    return Candidate(
+        query="query",
+        place=1,
+        origin=origin,
+        status="refused" if fault is not None and fault.refused else "failed",
+        lasting=fault is None or fault.lasting,
+        robots=fault.robots if fault is not None else "not asked",
+        http_status=fault.status if fault is not None else None,
+        error=None if error is None else str(error)[:500],
+        time=now(),
+    )
 
 
 def _free_name(wanted: str, names: set[str]) -> str:

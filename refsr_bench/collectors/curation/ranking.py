@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from refsr_bench.collectors.curation.fingerprints import Fingerprint, match_features
+from refsr_bench.collectors.curation.fingerprints import Fingerprint, Points, match_features
 from refsr_bench.schema import Frozen
 
 _GRID = 8
@@ -32,6 +32,30 @@ class Score(Frozen):
     """Intersection of the hue-saturation histograms, 0 to 1."""
     matcher_inliers: int | None = None
     """Geometrically verified matches of another matcher, if one was asked to rank; they then lead the total."""
+
+
+def count_consistent(
+    nodes: Points, matches: Points, back_nodes: Points, back_matches: Points, within_px: float = 8.0
+) -> int:
+    """How many dense matches ``(N, 2)`` lead back to where they began and fit one view geometry.
+
+    For matchers that give every node a match, right or wrong: ``nodes`` of the query with their ``matches`` in the
+    candidate, and ``back_nodes`` of the candidate (a regular grid) with theirs in the query.
+    """
+    if not len(nodes) or not len(back_nodes) or np.array_equal(nodes, matches):
+        return 0  # a field in which nothing at all moves is what matchers give that found nothing
+    columns, rows = (np.unique(back_nodes[:, axis]) for axis in (0, 1))
+    x = np.abs(columns[None] - matches[:, :1]).argmin(axis=1)
+    y = np.abs(rows[None] - matches[:, 1:]).argmin(axis=1)
+    grid = np.full((len(rows), len(columns), 2), np.inf)
+    grid[np.searchsorted(rows, back_nodes[:, 1]), np.searchsorted(columns, back_nodes[:, 0])] = back_matches
+    returned = np.linalg.norm(grid[y, x] - nodes, axis=1) < within_px
+    if returned.sum() < 4 * _CHANCE_INLIERS:
+        return 0
+    cv2.setRNGSeed(0)
+    pairs = nodes[returned], matches[returned]
+    mask: Any = cv2.findFundamentalMat(*pairs, cv2.USAC_MAGSAC, within_px / 2, 0.999, 2000)[1]
+    return 0 if mask is None else int(mask.sum())
 
 
 def score_view(query: Fingerprint, candidate: Fingerprint) -> Score:

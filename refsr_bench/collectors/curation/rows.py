@@ -2,7 +2,8 @@
 
 Layout::
 
-    queries.jsonl  searches.jsonl  candidates.jsonl     what was asked and fetched
+    queries.jsonl  query-attempts.jsonl                 the queries; what was drawn or passed over, and why
+    searches.jsonl  candidates.jsonl                    what was asked and fetched
     queries/  pictures/  thumbnails/  sheets/           pixels; pictures are named after their SHA-256
     responses/                                          what providers answered, so that nothing is asked twice
     judged/NAME.jsonl                                   `clean`: verdict, evidence and score of each candidate
@@ -31,6 +32,7 @@ from refsr_bench.schema import Frozen, RelativePath, SampleName, Sha256
 from refsr_bench.store import to_json_line
 
 QUERIES = "queries.jsonl"
+ATTEMPTS = "query-attempts.jsonl"
 SEARCHES = "searches.jsonl"
 CANDIDATES = "candidates.jsonl"
 DECISIONS = "decisions.jsonl"

@@ -204,6 +204,7 @@ def _fetch_all(
                 done += _collect(running, by_url, write)
                 progress(done, len(wanted))
         except BaseException:
+            web.stop()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 

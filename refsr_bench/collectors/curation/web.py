@@ -113,6 +113,15 @@ class Web:
         self._interval: dict[str, float] = {}
         self._robots: dict[str, Protego | str | None] = {}
         self._robots_locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """End every wait of every thread with a `Fault`: the run was interrupted."""
+        self._stopped.set()
+
+    def _sleep(self, seconds: float) -> None:
+        if self._stopped.wait(seconds):
+            raise Fault("the run was interrupted", lasting=False)
 
     # --- asking ----------------------------------------------------------------------------------------------------
 
@@ -200,7 +209,7 @@ class Web:
         if status in (429, 503) and asked_s is not None:
             self._stop_host(_host(url), wait_s)
         else:
-            time.sleep(wait_s)
+            self._sleep(wait_s)
 
     # --- pace ------------------------------------------------------------------------------------------------------
 
@@ -211,7 +220,7 @@ class Web:
             turn = max(time.monotonic(), self._free_at[host], self._stopped_until[host])
             self._free_at[host] = turn + interval
         while (left := max(turn, self._stopped_until[host]) - time.monotonic()) > 0:
-            time.sleep(left)
+            self._sleep(left)
             if self._stopped_until[host] > turn:  # the host was stopped meanwhile: queue again behind the stop
                 self._wait_for_turn(host)
                 return

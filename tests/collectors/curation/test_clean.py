@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image as PilImage
 
+from refsr_bench.cli.curate import _verified_matches
 from refsr_bench.collectors.curation.clean import Rules, candidates_of, clean_pools, read_pool
 from refsr_bench.collectors.curation.providers import local_folder
 from refsr_bench.collectors.curation.queries import take_folder
+from refsr_bench.collectors.curation.ranking import count_consistent
 from refsr_bench.collectors.curation.rows import CANDIDATES, QUERIES, Candidate, Judged, Query, append_row, read_rows
 from refsr_bench.collectors.curation.search import Plan, gather_candidates
 from refsr_bench.collectors.curation.web import Manners, Web
@@ -167,6 +169,25 @@ def test_another_matcher_leads_the_ranking(work: Path) -> None:
     assert heights == sorted(heights, reverse=True)
     assert pool.rows[0].score is not None
     assert pool.rows[0].score.matcher_inliers == heights[0]
+
+
+def test_dense_matches_count_if_they_lead_back_and_fit_one_view() -> None:
+    nodes = np.stack(np.meshgrid(np.arange(0, 320, 8.0), np.arange(0, 240, 8.0)), -1).reshape(-1, 2)
+    turn, shift = np.array([[0.9, 0.05], [-0.05, 0.9]]), np.array([12.0, 7.0])
+    moved, back = nodes @ turn + shift, (nodes - shift) @ np.linalg.inv(turn)
+    noise = np.random.default_rng(0).uniform((0, 0), (320, 240), nodes.shape)
+    assert count_consistent(nodes, moved, nodes, back) > 0.9 * len(nodes)
+    half = np.where((np.arange(len(nodes)) % 2 == 0)[:, None], moved, noise)
+    assert 0.4 * len(nodes) < count_consistent(nodes, half, nodes, back) < 0.6 * len(nodes)
+    assert count_consistent(nodes, noise, nodes, noise[::-1]) == 0
+
+
+def test_a_matcher_of_the_zoo_tells_views_from_others(photographs: Path) -> None:
+    count = _verified_matches("sift")
+    left = load_image(photographs / "motorcycle_left.png")
+    others = [load_image(photographs / name) for name in ("rocket.jpg", "color.png")]
+    assert count(left, load_image(photographs / "motorcycle_right.png")) > 1000
+    assert max(count(left, other) for other in others) < 100
 
 
 @pytest.mark.parametrize("damage", [b'{"query":', b"\x00\x00"])

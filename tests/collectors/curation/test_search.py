@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 from curation_server import __file__ as server_file
+from PIL import Image as PilImage
 
-from refsr_bench.collectors.curation.rows import CANDIDATES, Candidate, read_rows
+from refsr_bench.collectors.curation.rows import ATTEMPTS, CANDIDATES, QUERIES, Candidate, Query, read_rows
 
 
 class Client:
@@ -181,3 +182,62 @@ def test_what_is_missing_is_said_in_one_line(tmp_path: Path) -> None:
         assert message in done.stderr
         assert "Traceback" not in done.stderr
         assert not done.stdout
+
+
+def test_queries_are_drawn_and_every_attempt_is_a_row(tmp_path: Path, photographs: Path) -> None:
+    small = tmp_path / "small.jpg"
+    PilImage.new("RGB", (90, 90)).save(small)
+    pictures = {"/p/a.jpg": str(photographs / "rocket.jpg"), "/p/small.jpg": str(small)}
+    urls = ["/p/gone.jpg", "/p/small.jpg", "/p/noai.jpg", "/p/a.jpg"]
+    plan = {
+        "pictures": pictures, "searches": {"old town": [{"url": url, "title": "Old town"} for url in urls]},
+        "faults": {"/p/noai.jpg": ["noai"]},
+    }  # fmt: skip
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    command = [sys.executable, server_file, str(tmp_path / "plan.json")]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        url = server.stdout.readline().strip()
+        draw = ["search", tmp_path / "work", "--draw", "openverse", "--draw-text", "old town", "--draw-count", "2",
+                "--endpoint", f"openverse={url}/openverse", "--allow-private", "--contact", "a@b.example"]  # fmt: skip
+        done = run(*draw, "--json")
+        assert json.loads(done.stdout)["queries"] == 1, done.stderr
+        query = read_rows(tmp_path / "work" / QUERIES, Query)[0]
+        assert (query.name, query.text, query.origin.provider) == ("Old-town", "old town", "openverse")
+        rows = {
+            str(row.origin.url).removeprefix(url): row for row in read_rows(tmp_path / "work" / ATTEMPTS, Candidate)
+        }
+        assert {path: row.status for path, row in rows.items()} == {
+            "/p/gone.jpg": "failed", "/p/small.jpg": "failed", "/p/noai.jpg": "refused", "/p/a.jpg": "ok",
+        }  # fmt: skip
+        assert rows["/p/gone.jpg"].http_status == 404
+        assert rows["/p/a.jpg"].sha256 == query.sha256
+        with urllib.request.urlopen(f"{url}/asked") as answer:
+            before = len(json.loads(answer.read()))
+        run(*draw)
+        with urllib.request.urlopen(f"{url}/asked") as answer:
+            assert len(json.loads(answer.read())) == before + 1  # nothing but the question itself
+    finally:
+        server.kill()
+        server.wait()
+        assert server.stdout is not None
+        server.stdout.close()
+
+
+def test_an_interrupted_search_ends_at_once_and_goes_on(tmp_path: Path, photographs: Path) -> None:
+    faults = {f"/p/many/{i}.jpg": ["busy 250", "file /dev/null"] for i in range(3)}
+    client = Client(tmp_path, [photographs / "rocket.jpg"], 1, 6, faults=faults)
+    try:
+        running = client.start()
+        while not any(path.startswith("/p/") for path in client.asked()):
+            time.sleep(0.05)
+        time.sleep(0.5)
+        begun = time.monotonic()
+        running.send_signal(signal.SIGINT)
+        err = running.communicate(timeout=60)[1]
+        assert time.monotonic() - begun < 15
+        assert running.returncode == 130, err
+        assert "the same command goes on" in err
+    finally:
+        client.close()
