@@ -32,7 +32,7 @@ def test_pictures_without_features_get_a_score_too(photographs: Path) -> None:
 
 def independent_features(image: np.ndarray) -> Any:
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    return cv2.SIFT_create(nfeatures=3000).detectAndCompute(grey, None)
+    return cv2.SIFT_create(nfeatures=2000).detectAndCompute(grey, None)
 
 
 def independent_inliers(first: Any, second: Any) -> int:
