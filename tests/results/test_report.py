@@ -18,8 +18,9 @@ from refsr_bench.images import load_image, luma_bt601
 from refsr_bench.results.noise import MeasuredEffect, ProtocolNoise, read_protocol_noise
 from refsr_bench.results.published import read_published
 from refsr_bench.results.report.build import Written, build_report
-from refsr_bench.results.report.content import describe_printed, signed
+from refsr_bench.results.report.content import describe_printed
 from refsr_bench.results.report.images import ERROR_LIMIT, choose_samples, draw_matches, encode_error_map
+from refsr_bench.results.report.marks import signed
 from refsr_bench.results.rows import find_runs
 from refsr_bench.schema import ModelCard
 from tests.results.synthetic import write_run

@@ -18,7 +18,7 @@ from refsr_bench.errors import RefsrError, UsageError
 from refsr_bench.results.formats import printable, to_json
 from refsr_bench.results.leaderboard import lower_is_better, make_tables
 from refsr_bench.results.noise import ProtocolNoise
-from refsr_bench.results.report.content import COST_HEADS, Entry, Explain, Mark, Section, make_sections, slug, values_of
+from refsr_bench.results.report.content import COST_HEADS, Entry, Explain, Section, make_sections, slug, values_of
 from refsr_bench.results.report.images import (
     ERROR_LIMIT,
     Prepare,
@@ -27,6 +27,7 @@ from refsr_bench.results.report.images import (
     sr_path,
     write_panes,
 )
+from refsr_bench.results.report.marks import Mark
 from refsr_bench.results.report.pages import (
     Picture,
     find_baseline,
@@ -150,7 +151,7 @@ def _clean(value: object) -> object:
 
 
 class Overview(NamedTuple):
-    """Methods by tables, as papers print them: headings are sections; a cell is a number and whether it is the best."""
+    """Methods by tables, as papers print them."""
 
     sections: tuple[Section, ...]
     lines: tuple[tuple[str, str, tuple[tuple[Entry, Mark, Mark | None] | None, ...]], ...]

@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from refsr_bench.results.compare import describe_difference, is_certain
-from refsr_bench.results.leaderboard import ALL, Cell, Line, Table, best_means, format_value, is_outdated
+from refsr_bench.results.leaderboard import ALL, Line, Table, best_means, is_outdated
 from refsr_bench.results.noise import ProtocolNoise
 from refsr_bench.results.published import Published, published_for, read_published
+from refsr_bench.results.report.marks import Mark, Span, difference_mark, mean_mark, quantity_mark, seconds_mark
 from refsr_bench.results.rows import Run
-from refsr_bench.results.statistics import Difference, bootstrap_difference, holm_adjust, randomisation_p_value
+from refsr_bench.results.statistics import bootstrap_difference, holm_adjust, randomisation_p_value
 from refsr_bench.schema import Row, RunInfo
 from refsr_bench.signature import parse_signature
 
@@ -28,18 +29,6 @@ class Column(NamedTuple):
     metric: str
     meaning: tuple[tuple[str, str], ...]
     outdated: bool
-
-
-class Mark(NamedTuple):
-    """A number as it is printed, with what sorting and drawing need of it."""
-
-    text: str
-    value: float | None = None
-    low: str = ""
-    high: str = ""
-    whisker: tuple[float, float, float] | None = None
-    """Low end, mean and high end of the interval, in percent of the column's range."""
-    best: bool = False
 
 
 class GroupLine(NamedTuple):
@@ -198,7 +187,7 @@ def _rows_of(run: Run, model: str, columns: Sequence[str]) -> tuple[Row, ...]:
     return tuple(row for row in run.rows if row.model == model and row.signature in columns)
 
 
-def _span(table: Table, column: str) -> tuple[float, float]:
+def _span(table: Table, column: str) -> Span:
     ends = [
         value
         for line in table.lines
@@ -209,33 +198,14 @@ def _span(table: Table, column: str) -> tuple[float, float]:
     return (min(ends), max(ends)) if ends else (0.0, 0.0)
 
 
-def _group_line(
-    line: Line, columns: Sequence[str], best: Mapping[str, str], spans: Mapping[str, tuple[float, float]]
-) -> GroupLine:
+def _group_line(line: Line, columns: Sequence[str], best: Mapping[str, str], spans: Mapping[str, Span]) -> GroupLine:
     counts = {(cell.scored, cell.of) for cell in line.cells.values() if cell.of}
     scored, of = min(counts, default=(0, 0))
     ranked = line.group == ALL and line.complete
-    cells = tuple(_mark(column, line.cells[column], best.get(column) if ranked else None, spans) for column in columns)
-    return GroupLine(line.group, str(of) if scored == of else f"{scored} of {of}", cells)
-
-
-def _mark(column: str, cell: Cell, best: str | None, spans: Mapping[str, tuple[float, float]]) -> Mark:
-    if cell.mean is None:
-        return Mark("–")
-    text = format_value(column, cell.mean)
-    if cell.low is None or cell.high is None:
-        return Mark(text, cell.mean, best=text == best)
-    start, end = spans[column]
-    scale = 100 / (end - start) if end > start else 0.0
-    low, mean, high = (round((value - start) * scale, 1) for value in (cell.low, cell.mean, cell.high))
-    return Mark(
-        text,
-        cell.mean,
-        format_value(column, cell.low),
-        format_value(column, cell.high),
-        (low, mean, high) if scale else None,
-        text == best,
+    cells = tuple(
+        mean_mark(column, line.cells[column], best.get(column) if ranked else None, spans[column]) for column in columns
     )
+    return GroupLine(line.group, str(of) if scored == of else f"{scored} of {of}", cells)
 
 
 def _costs(info: RunInfo | None) -> tuple[Mark, ...]:
@@ -243,26 +213,11 @@ def _costs(info: RunInfo | None) -> tuple[Mark, ...]:
         return (Mark("–"),) * len(COST_HEADS)
     memory = info.peak_memory_bytes
     return (
-        _quantity(info.model.parameters, "", 1),
-        _quantity(info.multiply_adds, "", 1),
-        _seconds(info.restore_seconds_median),
+        quantity_mark(info.model.parameters),
+        quantity_mark(info.multiply_adds),
+        seconds_mark(info.restore_seconds_median),
         Mark("–") if memory is None else Mark(f"{memory / 2**30:.2f} GiB", memory),
     )
-
-
-def _quantity(value: float | None, unit: str, digits: int) -> Mark:
-    if value is None:
-        return Mark("–")
-    for limit, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= limit:
-            return Mark(f"{value / limit:.{digits}f} {letter}{unit}", value)
-    return Mark(f"{value:g} {unit}".strip(), value)
-
-
-def _seconds(value: float | None) -> Mark:
-    if value is None:
-        return Mark("–")
-    return Mark(f"{value:.3f}" if value < 1 else f"{value:.2f}" if value < 100 else f"{value:.0f}", value)
 
 
 def _printed(line: Line, dataset: str) -> tuple[Printed, ...]:
@@ -329,19 +284,8 @@ def _against(
     sentence = describe_difference(metric, other, name, values, difference, p_value, noise)
     return Against(
         other=other,
-        mark=_difference_mark(metric, difference),
+        mark=difference_mark(metric, difference),
         sentence=sentence,
         certain=is_certain(difference),
         below_noise=noise is not None and noise.exceeds(metric, difference.mean),
     )
-
-
-def _difference_mark(metric: str, difference: Difference) -> Mark:
-    mean, low, high = (signed(metric, value) for value in difference)
-    return Mark(mean, difference.mean, low, high)
-
-
-def signed(metric: str, value: float) -> str:
-    """A difference with its sign and the digits of its metric."""
-    text = format_value(metric, abs(value))
-    return ("−" if value < 0 and float(text) else "+" if float(text) else "±") + text

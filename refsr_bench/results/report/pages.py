@@ -8,8 +8,9 @@ from typing import NamedTuple
 from refsr_bench.results.compare import describe_difference
 from refsr_bench.results.leaderboard import format_value, lower_is_better
 from refsr_bench.results.noise import ProtocolNoise
-from refsr_bench.results.report.content import Column, Entry, Mark, Section, signed, values_of
+from refsr_bench.results.report.content import Column, Entry, Section, values_of
 from refsr_bench.results.report.images import Pane
+from refsr_bench.results.report.marks import Mark, signed
 from refsr_bench.results.statistics import bootstrap_difference, randomisation_p_value
 
 
