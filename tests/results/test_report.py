@@ -113,6 +113,7 @@ def test_a_report_is_replaced_but_nothing_else_is(runs: Path, tmp_path: Path) ->
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.txt").write_text("precious")
+    (other / "report.json").write_text('{"my": "own report"}')
     with pytest.raises(UsageError, match="holds other files"):
         build(runs, other)
     assert (other / "thesis.txt").read_text() == "precious"

@@ -157,7 +157,7 @@ def test_a_study_is_refused_where_it_would_mislead(tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path / "data", 4)
     runs = make_runs(tmp_path / "runs", dataset, ["a", "b"])
     create_study(tmp_path / "study", runs, dataset, OPTIONS)
-    with pytest.raises(UsageError, match="answers may be in it"):
+    with pytest.raises(UsageError, match="no study is written over them"):
         create_study(tmp_path / "study", runs, dataset, OPTIONS)
     with pytest.raises(UsageError, match="same model"):
         create_study(tmp_path / "other", [runs[0], runs[0]], dataset, OPTIONS)

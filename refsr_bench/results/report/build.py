@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +13,7 @@ from markupsafe import Markup
 
 from refsr_bench import __version__
 from refsr_bench.errors import RefsrError, UsageError
+from refsr_bench.results.folders import publishing
 from refsr_bench.results.formats import printable, to_json
 from refsr_bench.results.leaderboard import lower_is_better, make_tables
 from refsr_bench.results.noise import ProtocolNoise
@@ -39,6 +38,8 @@ from refsr_bench.store import Dataset
 
 INDEX_NAME = "index.html"
 MARKER_NAME = "report.json"
+MARK = "refsr-bench report"
+"""Key by which a folder is known as a report, which may be replaced."""
 ASSETS = ("report.css", "report.js", "viewer.js")
 
 
@@ -85,7 +86,7 @@ def build_report(
     if baseline and not any(find_baseline(section, baseline) for section in sections):
         raise UsageError(f"no run is of a model called {baseline!r}, the baseline")
     remarks: list[str] = []
-    with _publishing(out) as work:
+    with publishing(out, _is_report, "report") as work:
         render = _Renderer(work, title)
         gallery = _gallery(sections, work, pictures, baseline, remarks, advance)
         for section in sections:
@@ -106,10 +107,17 @@ def build_report(
         for name in ASSETS:
             shutil.copyfile(Path(__file__).parent / "static" / name, work / name)
         (work / MARKER_NAME).write_text(
-            json.dumps({"refsr-bench": __version__, "tables": to_json(tables)}, ensure_ascii=False), "utf-8"
+            json.dumps({MARK: __version__, "tables": to_json(tables)}, ensure_ascii=False), "utf-8"
         )
     count = sum(len(own) for own in gallery.values())
     return Written(out / INDEX_NAME, sum(len(s.entries) for s in sections), count, tuple(remarks))
+
+
+def _is_report(folder: Path) -> bool:
+    try:
+        return MARK in json.loads((folder / MARKER_NAME).read_bytes())
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 # --- pages -----------------------------------------------------------------------------------------------------------
@@ -266,26 +274,3 @@ def _picture(
         other=baseline.label if baseline else None,
         delta=best.delta if best else lines[0].cells[0],
     )
-
-
-# --- the folder ----------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _publishing(out: Path) -> Iterator[Path]:
-    """An empty folder to write in, which becomes ``out`` at the end; a former report there is replaced."""
-    out = out.resolve()
-    if out.exists() and not (out.is_dir() and ((out / MARKER_NAME).is_file() or not any(out.iterdir()))):
-        raise UsageError(f"{out}: holds other files, no report is written over them", "choose another --out")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in out.parent.glob(f".{out.name}.writing-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    work = out.with_name(f".{out.name}.writing-{uuid.uuid4().hex}")
-    work.mkdir()
-    try:
-        yield work
-        if out.exists():
-            shutil.rmtree(out)
-        work.replace(out)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)

@@ -199,12 +199,10 @@ def _span(table: Table, column: str) -> Span:
 
 
 def _group_line(line: Line, columns: Sequence[str], best: Mapping[str, str], spans: Mapping[str, Span]) -> GroupLine:
-    counts = {(cell.scored, cell.of) for cell in line.cells.values() if cell.of}
-    scored, of = min(counts, default=(0, 0))
+    of = max((cell.of for cell in line.cells.values()), default=0)  # fewer where not every sample has such a number
+    scored = min((cell.scored for cell in line.cells.values() if cell.of == of), default=0)
     ranked = line.group == ALL and line.complete
-    cells = tuple(
-        mean_mark(column, line.cells[column], best.get(column) if ranked else None, spans[column]) for column in columns
-    )
+    cells = tuple(mean_mark(c, line.cells[c], best.get(c) if ranked else None, spans[c]) for c in columns)
     return GroupLine(line.group, str(of) if scored == of else f"{scored} of {of}", cells)
 
 

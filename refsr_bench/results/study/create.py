@@ -15,6 +15,7 @@ from PIL import Image as PilImage
 
 from refsr_bench.errors import SignatureMismatch, UsageError
 from refsr_bench.images import encode_png, load_image
+from refsr_bench.results.folders import publishing
 from refsr_bench.results.report.images import sr_path
 from refsr_bench.results.rows import Run
 from refsr_bench.results.study.design import (
@@ -57,8 +58,11 @@ def create_study(folder: Path, runs: Sequence[Run], dataset: Dataset, options: O
 
     All runs must be of one dataset under one protocol; samples are drawn from those that every run restored.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"{folder}: is not empty, and answers may be in it", "choose another folder")
+    with publishing(folder, lambda _: False, "study") as work:  # never over another study: answers may be in it
+        return _write_study(work, runs, dataset, options)
+
+
+def _write_study(folder: Path, runs: Sequence[Run], dataset: Dataset, options: Options) -> tuple[Study, Key]:
     methods = [_method(run) for run in runs]
     if len(set(methods)) < len(methods):
         raise UsageError(f"the runs are of the same model: {', '.join(methods)}")
