@@ -86,6 +86,24 @@ def test_features_of_many_dimensions_are_scanned_whole() -> None:
     assert_is_best(match_patches(feat_in, feat_ref)[0], feat_in, feat_ref)
 
 
+def test_loose_bounds_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    feat_in, feat_ref = smooth_maps((12, 13), (11, 14))
+    expected = match_patches(feat_in, feat_ref)
+    monkeypatch.setattr(search, "LOOSE", 0)
+    pairs, bounds = PatchPairs(feat_in, feat_ref), bound_features(feat_in, feat_ref)
+    assert search.scan(pairs, bounds, torch.ones_like(pairs.norm_ref, dtype=torch.bool)) is None
+    assert all(torch.equal(a, b) for a, b in zip(match_patches(feat_in, feat_ref), expected, strict=True))
+
+
+def test_what_all_cells_share_costs_no_channels() -> None:
+    """Untrained networks give features that hardly differ; their bounds must not drown in the common part."""
+    feat_in, feat_ref = (F.normalize(30 + feat, dim=0) for feat in smooth_maps((12, 15), (13, 14)))
+    bounds = bound_features(feat_in, feat_ref)
+    assert bounds.feat_in.shape[0] < 64
+    assert bounds.slack_in.max() * bounds.slack_ref.max() < 1e-3
+    assert_is_best(match_patches(feat_in, feat_ref)[0], feat_in, feat_ref)
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_neither_threads_nor_early_settling_change_a_bit(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     feat_in, feat_ref = smooth_maps((14, 13), (13, 15), rank=3)

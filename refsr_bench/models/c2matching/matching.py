@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from refsr_bench.models.c2matching.exact import PATCH, PatchPairs, first_equal_patch
-from refsr_bench.models.c2matching.search import bound_features, scan
+from refsr_bench.models.c2matching.search import bound_features, scan, unbounded
 
 
 def match_patches(feat_in: Tensor, feat_ref: Tensor, *, block_elements: int | None = None) -> tuple[Tensor, Tensor]:
@@ -35,6 +35,8 @@ def match_patches(feat_in: Tensor, feat_ref: Tensor, *, block_elements: int | No
         first = first_equal_patch(feat_ref)
         distinct = first == torch.arange(first.numel(), device=first.device).view_as(first)
         best = scan(pairs, bound_features(feat_in, feat_ref), distinct, block_elements)
+        best = best or scan(pairs, unbounded(feat_in, feat_ref), distinct, block_elements)
+        assert best is not None
         index = torch.zeros_like(pairs.norm_in, dtype=torch.long).flatten()
         score = torch.zeros_like(pairs.norm_in).flatten()
         index[best.index_in] = best.index_ref

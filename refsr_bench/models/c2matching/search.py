@@ -31,10 +31,12 @@ BLOCK_ELEMENTS = 300_000
 BLOCK_ELEMENTS_CUDA = 1 << 26
 LANES = 16
 """Rows of correlations are a multiple of this: matrix products run half as fast again on aligned rows."""
-RESIDUAL = 0.02
-"""Share of the features' energy that may lie outside the channels that are scanned."""
+RESIDUAL = 0.01
+"""Share of the features' variance that may lie outside the channels that are scanned."""
 ROUNDING = 1e-5
 """What float32 sums may be off, as a share of the norms; the bounds are that much wider."""
+LOOSE = 100
+"""Candidates a patch from which on the bounds are given up: correlating all channels is cheaper then."""
 CANDIDATES_PER_PATCH = 8
 """A thread that holds more than this times the number of patches correlates what it has and keeps the best."""
 
@@ -54,32 +56,47 @@ class Bounds(NamedTuple):
 def bound_features(feat_in: Tensor, feat_ref: Tensor, residual: float = RESIDUAL) -> Bounds:
     """Shorten ``(C, h, w)`` and ``(C, h', w')`` to their principal channels and the length of the rest.
 
-    The number of channels is the smallest multiple of 16 that leaves out at most ``residual`` of the energy; from
-    half of C on nothing would be gained and the maps are returned as they are.
+    The number of channels is the smallest that leaves out at most ``residual`` of the variance; from half of C on
+    nothing would be gained and `unbounded` is returned. What all cells share is kept apart, in two channels of its own:
+    a·b = a·m' + m·(b - m') + (a - m)·(b - m'), where m and m' are the means.
     """
     channels = feat_in.shape[0]
-    everything = torch.cat([feat_in.flatten(1), feat_ref.flatten(1)], dim=1)
-    energy, axes = torch.linalg.eigh((everything @ everything.T).double())
-    left_out = (energy.clamp(min=0).cumsum(0) / energy.sum()).flip(0)  # without the first 0, 1, 2 … channels
+    mean_in, mean_ref = (feat.mean((1, 2)) for feat in (feat_in, feat_ref))
+    centred = [feat - mean[:, None, None] for feat, mean in ((feat_in, mean_in), (feat_ref, mean_ref))]
+    everything = torch.cat([feat.flatten(1) for feat in centred], dim=1)
+    variance, axes = torch.linalg.eigh((everything @ everything.T).double())
+    left_out = (variance.clamp(min=0).cumsum(0) / variance.sum()).flip(0)  # without the first 0, 1, 2 … channels
     enough = (left_out <= residual).nonzero()
-    kept = -(-(int(enough[0]) + 1) // LANES) * LANES - 1 if len(enough) else channels
+    kept = -(-(int(enough[0]) + 3) // LANES) * LANES - 3 if len(enough) else channels
     if not 2 * kept < channels:
-        return Bounds(feat_in, feat_ref, patch_norms(feat_in) * 0, patch_norms(feat_ref) * 0)
-    axes = axes.flip(1).to(feat_in.dtype)
-    maps, slacks = [], []
-    for feat in (feat_in, feat_ref):
-        rotated = torch.einsum("chw,ck->khw", feat, axes)
-        rest = rotated[kept:].square().sum(0, keepdim=True).sqrt()
-        maps.append(torch.cat([rotated[:kept], rest]))
-        slacks.append(patch_norms(rest))
-    return Bounds(maps[0], maps[1], 2 * slacks[0], slacks[1] / patch_norms(feat_ref))
+        return unbounded(feat_in, feat_ref)
+    low, rest = [], []
+    for feat in centred:
+        rotated = torch.einsum("chw,ck->khw", feat, axes.flip(1).to(feat.dtype))
+        low.append(rotated[:kept])
+        rest.append(rotated[kept:].square().sum(0, keepdim=True).sqrt())
+    one_in, one_ref = (torch.ones_like(length) for length in rest)
+    shared_in = torch.einsum("chw,c->hw", feat_in, mean_ref)[None]
+    shared_ref = torch.einsum("chw,c->hw", centred[1], mean_in)[None]
+    return Bounds(
+        torch.cat([low[0], rest[0], shared_in, one_in]),
+        torch.cat([low[1], rest[1], one_ref, shared_ref]),
+        2 * patch_norms(rest[0]),
+        patch_norms(rest[1]) / patch_norms(feat_ref),
+    )
 
 
-def scan(pairs: PatchPairs, bounds: Bounds, distinct: Tensor, block_elements: int | None = None) -> Candidates:
+def unbounded(feat_in: Tensor, feat_ref: Tensor) -> Bounds:
+    """The maps as they are: their correlations bound themselves."""
+    return Bounds(feat_in, feat_ref, patch_norms(feat_in) * 0, patch_norms(feat_ref) * 0)
+
+
+def scan(pairs: PatchPairs, bounds: Bounds, distinct: Tensor, block_elements: int | None = None) -> Candidates | None:
     """Find the best patch of the reference for every patch of the input that is not all zero.
 
     distinct : bool ``(h' - 2, w' - 2)``, the patches of the reference to search. The result depends neither on the
-    number of threads nor on the size of the blocks.
+    number of threads nor on the size of the blocks. None: the bounds are so loose that it does not pay to go on, which
+    `unbounded` ones never are.
     """
     maps = _Maps(pairs, bounds, distinct)
     height, ref_height = bounds.feat_in.shape[1], bounds.feat_ref.shape[1]
@@ -89,7 +106,7 @@ def scan(pairs: PatchPairs, bounds: Bounds, distinct: Tensor, block_elements: in
         found = [_scan_diagonals(maps, diagonals, block_elements or BLOCK_ELEMENTS_CUDA)]
     else:
         found = _scan_in_threads(maps, diagonals, block_elements or BLOCK_ELEMENTS)
-    return pairs.best_of(join_candidates(found))
+    return None if maps.are_loose else pairs.best_of(join_candidates(found))
 
 
 class _Maps:
@@ -117,6 +134,8 @@ class _Maps:
 
         Threads write here without asking each other: a bound that is overwritten by a lower one is still a bound.
         """
+        self.are_exact = not bounds.slack_in.any()
+        self.are_loose = False
 
 
 def _scan_in_threads(maps: _Maps, diagonals: Sequence[int], block_elements: int) -> list[Candidates]:
@@ -145,9 +164,12 @@ def _scan_diagonals(maps: _Maps, diagonals: Sequence[int], block_elements: int) 
     width = maps.rows_in.shape[1]
     nothing = maps.lower.new_empty(0)
     found = [Candidates(nothing.long(), nothing.long(), nothing, nothing)]
-    count, limit = 0, CANDIDATES_PER_PATCH * len(maps.lower)
+    count, total, limit = 0, 0, CANDIDATES_PER_PATCH * len(maps.lower)
     buffers = _Buffers(maps, block_elements)
     for d in diagonals:
+        maps.are_loose |= total > LOOSE * len(maps.lower) and not maps.are_exact
+        if maps.are_loose:
+            break
         for y, upper in _upper_bounds(maps, d, buffers):
             place = slice(y * width, (y + len(upper)) * width)
             # Not the index, which costs ten times the maximum: most rows hold no candidate.
@@ -155,6 +177,7 @@ def _scan_diagonals(maps: _Maps, diagonals: Sequence[int], block_elements: int) 
             if len(wins):
                 found.append(_candidates(maps, upper, wins, place.start, y + d))
                 count += len(found[-1].upper)
+                total += len(found[-1].upper)
         if count > limit:
             found = [_settle_early(maps, join_candidates(found), limit)]
             count = len(found[0].upper)
