@@ -92,15 +92,8 @@ def eval_command(
       refsr-bench eval bicubic --dataset demo --protocol all
       refsr-bench eval c2matching --dataset demo --set weights=~/c2-weights --limit 3
     """
-    from refsr_bench.cli.runner import (
-        default_folder,
-        evaluate,
-        load_plugin,
-        open_tasks,
-        report,
-        report_effects,
-        report_sensitivity,
-    )
+    from refsr_bench.cli.reporting import report
+    from refsr_bench.cli.runner import default_folder, evaluate, load_plugin, open_tasks
     from refsr_bench.cli.sharding import current_rank, evaluate_ranked, evaluate_shard
     from refsr_bench.protocols.evaluate import Target
     from refsr_bench.protocols.spec import find_protocols
@@ -127,12 +120,7 @@ def eval_command(
         finished = evaluate_ranked(plugin, targets, rank, overwrite=overwrite)
     else:
         finished = evaluate(plugin, targets, overwrite=overwrite)
-    if len(finished) == 1:
-        report(finished[0], as_json)
-    elif several_rules and finished:
-        report_sensitivity(finished, as_json)
-    elif finished:
-        report_effects(finished, as_json)
+    report(finished, as_json)
 
 
 @click.command()
@@ -173,7 +161,8 @@ def score(
       refsr-bench score runs/demo/bicubic/c2-2021/first/sr --dataset demo --name mine
       refsr-bench score results/ --dataset cathedral --pattern "{name}_C2_matching_mse.png"
     """
-    from refsr_bench.cli.runner import Finished, default_folder, describe_run, open_tasks, report, score_pictures
+    from refsr_bench.cli.reporting import report
+    from refsr_bench.cli.runner import Finished, default_folder, describe_run, open_tasks, score_pictures
     from refsr_bench.protocols.evaluate import Target
     from refsr_bench.protocols.run import finish_run, open_run
     from refsr_bench.protocols.spec import find_protocol
@@ -193,4 +182,4 @@ def score(
     with open_run(target.run_dir, info, overwrite=overwrite):
         rows = score_pictures(task, label, lambda sample: images / pattern.replace("{name}", sample), {})
         finished = finish_run(target.run_dir, info, rows, [])
-    report(Finished(target, finished, rows), as_json)
+    report([Finished(target, finished, rows)], as_json)

@@ -51,14 +51,24 @@ def parse_settings(
 
 @contextmanager
 def show_progress(label: str, total: int) -> Iterator[Callable[[float], None]]:
-    """A progress bar with ETA on standard error; gives a function that sets how much is done."""
+    """A progress bar with ETA on standard error; gives a function that sets how much is done.
+
+    ``total`` 1 is for work that is told in fractions.
+    """
     from tqdm import tqdm
 
     quiet = bool(os.environ.get("REFSR_NO_PROGRESS"))
     # In a log file, a line every half minute; nothing for work that is done by then.
     interval = 0.2 if sys.stderr.isatty() else 30.0
     with tqdm(
-        total=total, desc=label, file=sys.stderr, mininterval=interval, delay=interval, disable=quiet, leave=False
+        total=total,
+        desc=label,
+        file=sys.stderr,
+        mininterval=interval,
+        delay=interval,
+        disable=quiet,
+        leave=False,
+        bar_format="{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]" if total == 1 else None,
     ) as bar:
 
         def advance(done: float) -> None:

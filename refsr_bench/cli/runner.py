@@ -11,10 +11,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import click
-
-from refsr_bench.cli.output import note, parse_settings, print_json, show_progress
-from refsr_bench.errors import IntegrityError, ItemsFailed, UsageError, did_you_mean
+from refsr_bench.cli.output import note, parse_settings, show_progress
+from refsr_bench.errors import IntegrityError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from refsr_bench.protocols.evaluate import Attempt, Shard, Target, Task
@@ -314,79 +312,3 @@ def counted(label: str, total: int) -> Iterator[Callable[[Attempt | None], None]
     with show_progress(label, total) as advance:
         done = iter(range(1, total + 1))
         yield lambda attempt: advance(next(done))
-
-
-def report(finished: Finished, as_json: bool) -> None:
-    """Print a run's table and folders; `ItemsFailed` if samples failed."""
-    from refsr_bench.results.formats import to_json, to_markdown
-    from refsr_bench.results.leaderboard import make_tables
-    from refsr_bench.results.rows import Run
-
-    run_dir, info = finished.target.run_dir, finished.info
-    tables = make_tables([Run(run_dir, tuple(finished.rows))])
-    images = run_dir / info.images
-    if as_json:
-        print_json(
-            {
-                "run_dir": str(run_dir),
-                "images": str(images),
-                "run": info.model_dump(mode="json"),
-                "tables": to_json(tables),
-                "failed": _failures(finished.rows),
-            }
-        )
-    else:
-        what = "matches" if info.file_pattern.endswith(".npz") else "restored images"
-        click.echo(to_markdown(tables))
-        click.echo(f"run folder: {run_dir}\n{what}: {images}")
-    raise_failures([finished])
-
-
-def report_effects(runs: Sequence[Finished], as_json: bool) -> None:
-    """Print every protocol's scores and their differences to the first one's; `ItemsFailed` if samples failed."""
-    from refsr_bench.protocols.spec import choices
-    from refsr_bench.results.effects import Measured, protocol_effects, to_markdown
-
-    base = choices(runs[0].target.task.protocol)
-    measured = []
-    for run in runs:
-        protocol = run.target.task.protocol
-        changed = ", ".join(f"{key}:{value}" for key, value in choices(protocol).items() if value != base[key])
-        measured.append(Measured(protocol.name, changed, tuple(run.rows)))
-    effects = protocol_effects(measured)
-    folders = {run.target.task.protocol.name: str(run.target.run_dir) for run in runs}
-    if as_json:
-        print_json({"effects": [effect._asdict() for effect in effects], "run_dirs": folders})
-    else:
-        click.echo(to_markdown(runs[0].info.dataset, runs[0].info.model.name, effects))
-        click.echo("run folders:\n" + "\n".join(f"  {folder}" for folder in folders.values()))
-    raise_failures(runs)
-
-
-def report_sensitivity(runs: Sequence[Finished], as_json: bool) -> None:
-    """Print the scores with every reference and how much the choice moves them; `ItemsFailed` if samples failed."""
-    from refsr_bench.results.sensitivity import reference_sensitivity, to_markdown
-
-    tables = reference_sensitivity({run.target.task.refs_rule: run.rows for run in runs})
-    folders = {run.target.task.refs_rule: str(run.target.run_dir) for run in runs}
-    if as_json:
-        print_json({"sensitivity": [table._asdict() for table in tables], "run_dirs": folders})
-    else:
-        click.echo(to_markdown(runs[0].info.dataset, runs[0].info.model.name, tables))
-        click.echo("run folders:\n" + "\n".join(f"  {folder}" for folder in folders.values()))
-    raise_failures(runs)
-
-
-def _failures(rows: Sequence[Row]) -> dict[str, str | None]:
-    """Sample to the reason of its first failed row."""
-    return {row.sample: row.reason for row in reversed(rows) if row.status == "failed"}
-
-
-def raise_failures(runs: Sequence[Finished]) -> None:
-    """`ItemsFailed` that names the failed samples, if there are any."""
-    from refsr_bench.results.formats import printable
-
-    failed = {sample: reason for run in reversed(runs) for sample, reason in _failures(run.rows).items()}
-    if failed:
-        listing = "".join(f"\n  {printable(f'{sample}: {reason}')}" for sample, reason in sorted(failed.items())[:20])
-        raise ItemsFailed(f"{len(failed)} of {runs[0].info.samples} samples failed:{listing}")

@@ -116,7 +116,8 @@ def merge(folders: tuple[Path, ...], out: Path | None, dataset: str | None, as_j
       refsr-bench merge runs/cufed5/c2matching/c2-2021/first
       refsr-bench merge machine1/run machine2/run --out runs/whole
     """
-    from refsr_bench.cli.runner import report, report_effects, score_run
+    from refsr_bench.cli.reporting import report
+    from refsr_bench.cli.runner import score_run
     from refsr_bench.protocols.run import gather, open_run, read_info, unfinished
 
     places = _run_folders(folders)
@@ -136,10 +137,7 @@ def merge(folders: tuple[Path, ...], out: Path | None, dataset: str | None, as_j
                     "run the shards that are missing, or the same eval without --shard, which does the rest",
                 )
             finished.append(score_run(target, info))
-    if len(finished) == 1:
-        report(finished[0], as_json)
-    else:
-        report_effects(finished, as_json)
+    report(finished, as_json)
 
 
 _UNSEALED: dict[str, Any] = {"status": "running", "rows_sha256": None, "row_digests": None, "signatures": {}}
