@@ -68,6 +68,7 @@ BUILT_IN: dict[Kind, dict[str, Entry]] = {
         "bicubic": Entry("refsr_bench.models.bicubic:build", "Pillow's bicubic x4; the floor of every table"),
         "c2matching": Entry("refsr_bench.models.c2matching:build", "C2-Matching trained with L1 ('-rec'), CVPR 2021"),
         "c2matching-gan": Entry("refsr_bench.models.c2matching:build_gan", "C2-Matching with its GAN loss, CVPR 2021"),
+        "c2matching-small": Entry("refsr_bench.models.c2matching:build_small", "C2-Matching at CPU size, with weights"),
         "srcnn": Entry("refsr_bench.models.zoo:build_srcnn", "SRCNN 9-1-5, TPAMI 2015"),
         "edsr": Entry("refsr_bench.models.zoo:build_edsr", "EDSR (43 M), CVPRW 2017"),
         "edsr-baseline": Entry("refsr_bench.models.zoo:build_edsr_baseline", "EDSR baseline (1.5 M)"),

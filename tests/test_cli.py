@@ -383,8 +383,16 @@ def test_usage_errors_suggest(arguments: tuple[str, ...], parts: tuple[str, ...]
     assert_one_clear_line(run(*arguments), 2, *parts)
 
 
-def test_c2matching_without_weights_says_what_to_do(small_dataset: Path, tmp_path: Path) -> None:
-    result = run("eval", "c2matching", "--dataset", small_dataset, "--out", tmp_path / "run")
+def test_c2matching_without_weights_says_what_runs_instead(small_dataset: Path, tmp_path: Path) -> None:
+    result = run("eval", "c2matching", "--dataset", small_dataset, "--limit", "1", "--out", tmp_path / "run")
+    assert result.code == 0, result.err
+    assert "note: c2matching has no weights here: c2matching-small runs instead" in result.err
+    rows = [json.loads(line) for line in (tmp_path / "run" / "rows.jsonl").read_text().splitlines()]
+    assert {row["model"] for row in rows} == {"c2matching-small"}
+
+
+def test_c2matching_gan_without_weights_says_what_to_do(small_dataset: Path, tmp_path: Path) -> None:
+    result = run("eval", "c2matching-gan", "--dataset", small_dataset, "--out", tmp_path / "run")
     assert_one_clear_line(result, 3, "refsr-bench weights import c2matching feature_extraction.pth")
     assert not (tmp_path / "run").exists()
 

@@ -72,7 +72,10 @@ def load_plugin(name: str, settings: Sequence[str], asked: Mapping[str, str]) ->
             options.setdefault(key, value)
         elif value != DEFAULT_OPTIONS[key]:
             raise UsageError(f"{name} knows no other {key} than {DEFAULT_OPTIONS[key]}")
-    return Plugin(factory(**options), options)
+    plugin = Plugin(factory(**options), options)
+    if plugin.card.name != name:
+        note(f"{name} has no weights here: {plugin.card.name} runs instead (refsr-bench info {name})")
+    return plugin
 
 
 def open_tasks(

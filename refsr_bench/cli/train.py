@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,21 @@ from refsr_bench.errors import UsageError
 
 if TYPE_CHECKING:
     from refsr_bench.models.c2matching.config import AnyConfig
+    from refsr_bench.models.c2matching.loop import Place
     from refsr_bench.models.c2matching.training_data import Source
+
+
+_PHOTOS = click.option(
+    "--photos",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="A folder of photographs; references are made from them. May be given several times.",
+)
+_COUNT = click.IntRange(min=1)
+_DEVICE = click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda or cuda:N.")
+_THREADS = click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads of a process  [default: torch's]"
+)
 
 
 @click.group()
@@ -32,22 +45,15 @@ def train() -> None:
 @click.option("--stage", required=True, metavar="NAME", help="teacher, student or restoration, in this order.")
 @click.option("--loss", type=click.Choice(["rec", "gan"]), help="Loss of the restoration stage  [default: rec]")
 @click.option("--data", metavar="NAME|DIR", help="A built dataset, e.g. cufed: HR pictures and their references.")
-@click.option(
-    "--photos",
-    multiple=True,
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="A folder of photographs; references are made from them. May be given several times.",
-)
+@_PHOTOS
 @click.option("--preset", default="paper", show_default=True, metavar="NAME", help="paper or small.")
 @click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Change one field; see --dry-run.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder  [default: runs/train/c2matching-STAGE]")
 @click.option("--resume", is_flag=True, help="Go on from the run folder's last checkpoint; start if there is none.")
 @click.option("--validate", "validation", metavar="NAME|DIR", help="A built dataset to validate on.")
 @click.option("--sync-batch", is_flag=True, help="Batch norm and perceptual loss see the pairs of all processes.")
-@click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda or cuda:N.")
-@click.option(
-    "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads of each process  [default: torch's]"
-)
+@_DEVICE
+@_THREADS
 @click.option("--dry-run", is_flag=True, help="Print the resolved configuration as JSON and stop.")
 @json_option
 def c2matching(
@@ -87,11 +93,15 @@ def c2matching(
     if dry_run:
         print_json(config.model_dump(mode="json"))
         return
+    _use(threads)
+    _run(run_dir, config, _sources(data, photos, run_dir if resume else None), resume, validation, device, as_json)
+
+
+def _use(threads: int | None) -> None:
     if threads is not None:
         from refsr_bench.models.tensors import use_threads
 
         use_threads(threads)
-    _run(run_dir, config, _sources(data, photos, run_dir if resume else None), resume, validation, device, as_json)
 
 
 def _sources(data: str | None, photos: tuple[Path, ...], resumed: Path | None) -> tuple[tuple[Source, ...], list[str]]:
@@ -121,28 +131,39 @@ def _run(
     as_json: bool,
 ) -> None:
     from refsr_bench.models.c2matching.loop import joined
-    from refsr_bench.models.c2matching.training import Listeners, open_run, stage_of, train
     from refsr_bench.models.tensors import select_device
 
-    sources, places = found
-    leader = os.environ.get("RANK", "0") == "0"
     with joined(select_device(device)) as place:
-        open_run(run_dir, config, sources, places, place, resume)
-        listeners = Listeners(validate=_validator(validation) if validation is not None else None)
-        if not leader:
-            train(run_dir, config, sources, place, listeners)
-            return
-        note(f"{len(sources)} pictures; everything goes to {run_dir}")
-        with show_progress(f"{stage_of(config)} on {place.device}", config.iterations) as advance:
+        weights = _train_here(run_dir, config, found, place, resume, validation)
+        if place.rank == 0 and as_json:
+            print_json({"run": str(run_dir), "weights": str(weights), "steps": config.iterations})
+        elif place.rank == 0:
+            click.echo(f"weights: {weights}")
 
-            def on_step(step: int, total: int, values: Mapping[str, float]) -> None:
-                advance(step)
 
-            weights = train(run_dir, config, sources, place, listeners._replace(progress=on_step))
-    if as_json:
-        print_json({"run": str(run_dir), "weights": str(weights), "steps": config.iterations})
-    else:
-        click.echo(f"weights: {weights}")
+def _train_here(
+    run_dir: Path,
+    config: AnyConfig,
+    found: tuple[tuple[Source, ...], list[str]],
+    place: Place,
+    resume: bool,
+    validation: str | None = None,
+) -> Path:
+    """Open the run folder and train; the first process shows the progress."""
+    from refsr_bench.models.c2matching.training import Listeners, open_run, stage_of, train
+
+    sources, places = found
+    open_run(run_dir, config, sources, places, place, resume)
+    listeners = Listeners(validate=_validator(validation) if validation is not None else None)
+    if place.rank != 0:
+        return train(run_dir, config, sources, place, listeners)
+    note(f"{len(sources)} pictures; everything goes to {run_dir}")
+    with show_progress(f"{stage_of(config)} on {place.device}", config.iterations) as advance:
+
+        def on_step(step: int, total: int, values: Mapping[str, float]) -> None:
+            advance(step)
+
+        return train(run_dir, config, sources, place, listeners._replace(progress=on_step))
 
 
 def _validator(dataset: str) -> Any:
@@ -162,3 +183,62 @@ def _validator(dataset: str) -> Any:
             return probe(present, task, restores=present.restores, matches=present.extractor is not None)
 
     return validate
+
+
+@train.command()
+@_PHOTOS
+@click.option("--dataset", required=True, metavar="NAME|DIR", help="A built dataset to evaluate the four networks on.")
+@click.option("--steps", default=2000, show_default=True, type=click.IntRange(min=1), help="Of each restoration stage.")
+@click.option(
+    "--contrastive-steps",
+    default=2000,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Of each contrastive stage.",
+)
+@click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="A field of all restoration stages.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/ladder"), show_default=True, help="Folder.")
+@_DEVICE
+@_THREADS
+def ladder(
+    photos: tuple[Path, ...],
+    dataset: str,
+    steps: int,
+    contrastive_steps: int,
+    settings: tuple[str, ...],
+    out: Path,
+    device: str,
+    threads: int | None,
+) -> None:
+    """Train and evaluate the paper's ablation (Fig. 5) with the small network, and draw its figure and strips.
+
+    Four networks of equal budget: matches of VGG-19 followed as they are; + dynamic aggregation; + contrastive
+    matching; + distillation. The same command goes on after an interruption. VGG-19: imported weights, or
+    --set vgg19=FILE.
+
+    \b
+    Examples:
+      refsr-bench train ladder --photos ~/photos --dataset demo
+      refsr-bench train ladder --photos ~/photos --dataset demo --steps 500 --set vgg19=vgg19.pth --out runs/quick
+    """
+    from refsr_bench.cli.ladder import climb
+
+    _use(threads)
+    climb(_sources(None, photos, None), dataset, (steps, contrastive_steps), settings, out, device, _train_here)
+
+
+@train.command()
+@click.argument("run", metavar="RUN", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write, for --set weights=.")
+def export(run: Path, out: Path) -> None:
+    """Write the weights of the last checkpoint of the training run RUN for use, while it goes on or after.
+
+    \b
+    Examples:
+      refsr-bench train export runs/restoration --out my-weights
+      refsr-bench eval c2matching-small --dataset demo --set weights=my-weights
+    """
+    from refsr_bench.models.c2matching.training import export_weights
+
+    step = export_weights(run, out)
+    click.echo(f"weights after step {step}: {out}")

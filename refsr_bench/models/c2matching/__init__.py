@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from refsr_bench.errors import UsageError, did_you_mean
+from refsr_bench.errors import ManualStepNeeded, UsageError, did_you_mean
 from refsr_bench.schema import ModelCard
 
 if TYPE_CHECKING:
@@ -43,15 +43,22 @@ def build(weights: str | Path | None = None, device: str = "cpu", variant: Varia
     """Load C2-Matching.
 
     weights : a folder with the imported files, or with the published ones under their official names; without it the
-    model folder is searched. device : ``cpu``, ``cuda`` or ``cuda:N``. variant : ``mse``, the release's name for the
-    network trained with L1, or ``gan``. UsageError: an unknown device or variant. ManualStepNeeded: weights missing.
+    model folder is searched, and if they are not there the small network comes instead, whose weights are in the
+    package and whose card says so (not for ``gan``). device : ``cpu``, ``cuda`` or ``cuda:N``. variant : ``mse``, the
+    release's name for the network trained with L1, or ``gan``. UsageError: an unknown device or variant.
+    ManualStepNeeded: weights missing.
     """
     if variant not in {"mse", "gan"}:
         raise UsageError(f"C2-Matching has no variant {variant!r}", did_you_mean(variant, ("mse", "gan")))
     from refsr_bench.models.c2matching.inference import load_model
 
     card = CARD if variant == "mse" else CARD_GAN
-    return load_model(card, f"restoration-{variant}", weights, device)
+    try:
+        return load_model(card, f"restoration-{variant}", weights, device)
+    except ManualStepNeeded:
+        if weights is not None or variant == "gan":
+            raise
+    return build_small(device=device)
 
 
 def build_gan(weights: str | Path | None = None, device: str = "cpu") -> SRModel:
@@ -59,12 +66,18 @@ def build_gan(weights: str | Path | None = None, device: str = "cpu") -> SRModel
     return build(weights, device, "gan")
 
 
-def build_small(weights: str | Path | None = None, device: str = "cpu") -> SRModel:
+def build_small(weights: str | Path | None = None, device: str = "cpu", label: str | None = None) -> SRModel:
     """Load C2-Matching small; it restores and it matches.
 
     weights : the ``weights`` folder of a training run; without it those that come with the package. device : ``cpu``,
-    ``cuda`` or ``cuda:N``. UsageError: an unknown device or folder. IntegrityError: weights of another network.
+    ``cuda`` or ``cuda:N``. label : what tells weights of your own apart in tables, appended to the name. UsageError: an
+    unknown device or folder. IntegrityError: weights of another network.
     """
     from refsr_bench.models.c2matching.small_model import load_small
 
-    return load_small(CARD_SMALL, weights, device)
+    card = CARD_SMALL
+    if weights is not None:
+        card = card.model_copy(update={"trained_on": f"see {weights}", "weights_licence": "of whoever trained them"})
+    if label is not None:
+        card = card.model_copy(update={"name": f"{card.name}-{label}"})
+    return load_small(card, weights, device)

@@ -211,6 +211,15 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 
+LADDER: dict[str, dict[str, Any]] = {
+    "baseline": {"matcher": "vgg19", "dynagg": False},
+    "dynagg": {"matcher": "vgg19", "dynagg": True},
+    "contrastive": {"matcher": "learned", "dynagg": True},
+    "distillation": {"matcher": "learned", "dynagg": True},
+}
+"""The rungs of the paper's ablation (Fig. 5) for the small network's restoration stage; the last two differ in their
+student, which learned without and with a teacher."""
+
 RUN_FILE = "run.json"
 
 CHANGEABLE = frozenset(

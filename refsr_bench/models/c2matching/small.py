@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from refsr_bench.models.c2matching.exact import PATCH
 from refsr_bench.models.c2matching.extractor import STRIDE
 from refsr_bench.models.c2matching.matching import match_patches
+from refsr_bench.models.vgg import VGG19
 from refsr_bench.schema import Frozen
 
 
@@ -98,6 +99,18 @@ class SmallExtractor(nn.Module):
     def forward(self, lr_up: Tensor, ref: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the features of the LR image enlarged to HR size (first branch) and of the reference (second)."""
         return self.feature_extraction_image1(lr_up), self.feature_extraction_image2(ref)
+
+
+class VggExtractor(nn.Module):
+    """Fixed descriptors in place of learned ones: VGG-19's relu3_1 of both pictures, where the paper's ablation starts."""
+
+    def __init__(self, vgg: VGG19) -> None:
+        super().__init__()
+        self.vgg = vgg
+
+    def forward(self, lr_up: Tensor, ref: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute features ``(B, 256, H // 4, W // 4)`` of both pictures."""
+        return self.vgg(lr_up)["relu3_1"], self.vgg(ref)["relu3_1"]
 
 
 @torch.no_grad()

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from refsr_bench.errors import IntegrityError, RefsrError, UsageError
+from refsr_bench.errors import IntegrityError, UsageError
 from refsr_bench.geometry import patch_centres
 from refsr_bench.images import resize_bicubic
 from refsr_bench.models.c2matching.exact import PATCH
 from refsr_bench.models.c2matching.extractor import STRIDE
-from refsr_bench.models.c2matching.small import SmallConfig, SmallExtractor, SmallRestoration, match_cells
+from refsr_bench.models.c2matching.small import SmallConfig, SmallExtractor, SmallRestoration, VggExtractor, match_cells
 from refsr_bench.models.tensors import select_device, to_image, to_tensor
+from refsr_bench.models.vgg import VGG19, Convention
 from refsr_bench.models.weights import load_checkpoint, load_into
 from refsr_bench.schema import Matches, ModelCard
 from refsr_bench.store import sha256_file
@@ -31,7 +32,11 @@ class SmallC2Matching:
     """The two networks of C2-Matching small, ready to restore and to match."""
 
     def __init__(
-        self, card: ModelCard, extractor: SmallExtractor, restoration: SmallRestoration, device: torch.device
+        self,
+        card: ModelCard,
+        extractor: SmallExtractor | VggExtractor,
+        restoration: SmallRestoration,
+        device: torch.device,
     ) -> None:
         self.card = card
         self.device = device
@@ -90,22 +95,29 @@ def load_small(card: ModelCard, weights: str | Path | None, device: str) -> Smal
                 "give the folder of a finished restoration run of the small network",
             )
     states = {name: load_checkpoint(path) for name, path in files.items()}
-    config = read_sizes(folder)
-    extractor, restoration = SmallExtractor(config), SmallRestoration(config)
-    load_into(extractor, states["extractor"], str(files["extractor"]))
+    config, convention = read_description(folder)
+    extractor: SmallExtractor | VggExtractor = SmallExtractor(config)
+    restoration = SmallRestoration(config)
+    if convention is not None:
+        vgg = VGG19(("relu3_1",), convention)
+        load_into(vgg, states["extractor"], str(files["extractor"]))
+        extractor = VggExtractor(vgg)
+    else:
+        load_into(extractor, states["extractor"], str(files["extractor"]))
     load_into(restoration, states["restoration"], str(files["restoration"]))
     hashes = {name: sha256_file(path) for name, path in files.items()}
     return SmallC2Matching(card.model_copy(update={"weights_sha256": hashes}), extractor, restoration, target)
 
 
-def read_sizes(folder: Path) -> SmallConfig:
-    """The networks' sizes as ``weights.json`` has them; IntegrityError if it is missing or of another network."""
+def read_description(folder: Path) -> tuple[SmallConfig, Convention | None]:
+    """The networks' sizes as ``weights.json`` has them, and the convention of VGG-19 if that is what is matched.
+
+    IntegrityError: the file is missing or damaged. UsageError: it is of another network.
+    """
     try:
         described = json.loads((folder / DESCRIPTION).read_text("utf-8"))
         if described["network"] != "small":
             raise UsageError(f"{folder} holds weights of the {described['network']} network, not of the small one")
-        return SmallConfig.model_validate(described["sizes"])
-    except RefsrError:
-        raise
+        return SmallConfig.model_validate(described["sizes"]), described.get("vgg19")
     except (OSError, ValueError, KeyError) as error:
         raise IntegrityError(f"{folder / DESCRIPTION} does not describe small weights: {error}") from error

@@ -20,9 +20,15 @@ from refsr_bench.models.c2matching.gathering import gather, synchronise_batch_no
 from refsr_bench.models.c2matching.loop import Journal, State, apply_gradients, average, noting_signals, rate_at
 from refsr_bench.models.c2matching.losses import critic_loss, generator_loss, gradient_penalty, perceptual_loss
 from refsr_bench.models.c2matching.matching import find_offsets
-from refsr_bench.models.c2matching.networks import autocast, build_encoder, channels_last, load_vgg, to_device
+from refsr_bench.models.c2matching.networks import (
+    autocast,
+    build_encoder,
+    channels_last,
+    load_vgg,
+    to_device,
+)
 from refsr_bench.models.c2matching.optimiser import make_generator_optimiser
-from refsr_bench.models.c2matching.small import SmallRestoration, match_cells
+from refsr_bench.models.c2matching.small import SmallRestoration, VggExtractor, match_cells
 from refsr_bench.models.c2matching.training_data import Examples, load_batches
 from refsr_bench.models.vgg import VGG19
 
@@ -61,7 +67,7 @@ def frozen_networks(config: RestorationConfig, extractor: nn.Module | None) -> F
     """Load what the configuration needs beside the networks that learn."""
     vgg = load_vgg(config) if config.network == "paper" and config.reference_encoder == "vgg19" else None
     if config.matcher == "vgg19":
-        extractor = load_vgg(config, ("relu3_1",))
+        extractor = VggExtractor(load_vgg(config, ("relu3_1",)))
     perceptual = load_vgg(config, ("relu5_1",)) if config.loss == "gan" else None
     return Frozen(extractor.eval().requires_grad_(False) if extractor else None, vgg, perceptual)
 
@@ -122,11 +128,7 @@ def find_matches(config: RestorationConfig, frozen: Frozen, batch: Batch) -> obj
     """What the restoration network is told about where to look; None for a network that learns without reference."""
     if not config.uses_reference or frozen.extractor is None:
         return None
-    if isinstance(frozen.extractor, VGG19):
-        features = [frozen.extractor(batch[name])["relu3_1"] for name in ("lr_up", "ref")]
-    else:
-        features = list(frozen.extractor(batch["lr_up"], batch["ref"]))
-    features = [feature.float() for feature in features]
+    features = [feature.float() for feature in frozen.extractor(batch["lr_up"], batch["ref"])]
     return match_cells(*features) if config.network == "small" else find_offsets(*features)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 import refsr_bench
 from refsr_bench.errors import UsageError
@@ -22,6 +24,7 @@ from refsr_bench.models.c2matching.config import (
     StudentConfig,
     TeacherConfig,
     stored_run,
+    validate,
 )
 from refsr_bench.models.c2matching.loop import (
     Journal,
@@ -29,6 +32,7 @@ from refsr_bench.models.c2matching.loop import (
     State,
     list_checkpoints,
     load_checkpoint,
+    load_tensors,
     save_tensors,
     start_average,
     wait_for_all,
@@ -171,21 +175,48 @@ def _build(config: AnyConfig) -> tuple[State, Any]:
 
 
 def write_weights(run_dir: Path, config: AnyConfig, state: State) -> None:
-    """Write the networks' weights for use into the run's ``weights`` folder, with what they are.
+    """Write the networks' weights for use into the run's ``weights`` folder, with what they are."""
+    results = {name: state.result(name) for name in state.nets}
+    _write(run_dir / networks.RESULTS, config, results, state.step)
 
-    The folder of a restoration run holds the extractor it was trained with, too, so that it is all a model needs.
+
+def export_weights(run_dir: Path, folder: Path) -> int:
+    """Write the weights of a run's last checkpoint for use into ``folder``; returns its step.
+
+    UsageError: no run, or none with a checkpoint.
     """
-    folder = run_dir / networks.RESULTS
-    folder.mkdir(exist_ok=True)
-    for name in state.nets:
+    stored = stored_run(run_dir)
+    config = validate(stored["stage"], stored["config"])
+    checkpoints = list_checkpoints(run_dir)
+    if not checkpoints:
+        raise UsageError(f"{run_dir} has no checkpoint yet")
+    described = json.loads((checkpoints[-1] / "state.json").read_text("utf-8"))
+    names = ["restoration" if isinstance(config, RestorationConfig) else "extractor"]
+    if isinstance(config, RestorationConfig) and config.network == "paper" and config.reference_encoder == "learned":
+        names.append("encoder")
+    results = {
+        name: load_tensors(checkpoints[-1], "average" if name == described["averaged"] else name) for name in names
+    }
+    _write(folder, config, results, described["step"])
+    return int(described["step"])
+
+
+def _write(folder: Path, config: AnyConfig, results: Mapping[str, Mapping[str, Tensor]], step: int) -> None:
+    """Results by network; a restoration's folder gets the extractor it was trained with, too: all a model needs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, tensors in results.items():
         if name != "critic":
-            save_tensors(folder, name, state.result(name))
-    described: dict[str, Any] = {"network": config.network, "stage": stage_of(config), "step": state.step}
+            save_tensors(folder, name, tensors)
+    described: dict[str, Any] = {"network": config.network, "stage": stage_of(config), "step": step}
     if config.network == "small":
         dynagg = config.dynagg if isinstance(config, RestorationConfig) else True
         described["sizes"] = SmallConfig(dynagg=dynagg).model_dump(mode="json")
-    if isinstance(config, RestorationConfig) and config.extractor is not None:
+    if isinstance(config, RestorationConfig) and config.matcher == "learned" and config.extractor is not None:
         save_tensors(folder, "extractor", read_weights(networks.find_weights(config.extractor, "extractor")))
+    elif isinstance(config, RestorationConfig) and config.matcher == "vgg19":
+        vgg = networks.load_vgg(config, ("relu3_1",))
+        save_tensors(folder, "extractor", vgg.state_dict())
+        described["vgg19"] = vgg.convention
     atomic_write_json(folder / "weights.json", described)
 
 

@@ -34,8 +34,7 @@ class Present:
         self.card = card.model_copy(update={"sees": "hr" if isinstance(config, TeacherConfig) else "lr"})
         self.config, self.state, self.frozen = config, state, frozen
         self.restores = isinstance(config, RestorationConfig)
-        extractor = frozen.extractor if isinstance(frozen, Frozen) else state.nets["extractor"]
-        self.extractor = extractor if hasattr(extractor, "feature_extraction_image1") else None
+        self.extractor = frozen.extractor if isinstance(frozen, Frozen) else state.nets["extractor"]
         self.device = next(next(iter(state.nets.values())).parameters()).device
 
     def restore(self, lr: Image, refs: Sequence[Image]) -> NDArray[np.float32]:
