@@ -102,7 +102,7 @@ class SmallExtractor(nn.Module):
 
 
 class VggExtractor(nn.Module):
-    """Fixed descriptors in place of learned ones: VGG-19's relu3_1 of both pictures, where the paper's ablation starts."""
+    """Fixed descriptors, VGG-19's relu3_1 of both pictures: where the paper's ablation starts."""
 
     def __init__(self, vgg: VGG19) -> None:
         super().__init__()
