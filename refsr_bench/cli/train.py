@@ -236,7 +236,7 @@ def export(run: Path, out: Path) -> None:
     \b
     Examples:
       refsr-bench train export runs/restoration --out my-weights
-      refsr-bench eval c2matching-small --dataset demo --set weights=my-weights
+      refsr-bench train export runs/student --out matcher
     """
     from refsr_bench.models.c2matching.training import export_weights
 
