@@ -59,7 +59,8 @@ def climb(
 
 def _evaluate(rungs: list[str], dataset: str, out: Path, device: str) -> None:
     from refsr_bench.cli.figures import ablation, crops
-    from refsr_bench.cli.runner import evaluate, load_plugin, open_tasks, report
+    from refsr_bench.cli.reporting import report
+    from refsr_bench.cli.runner import evaluate, load_plugin, open_tasks
     from refsr_bench.protocols.evaluate import Target
     from refsr_bench.protocols.spec import DEFAULT
     from refsr_bench.protocols.subsets import select_subset
