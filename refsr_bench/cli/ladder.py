@@ -77,8 +77,7 @@ def _evaluate(rungs: list[str], dataset: str, out: Path, device: str) -> None:
     runs = tuple(run.target.run_dir for run in finished)
     figure: dict[str, Any] = {"runs": runs, "metric": "psnr_y"}
     gains = _gains(finished[0].rows, finished[-1].rows)
-    for run in finished:
-        report(run, False)
+    report(finished, False)
     invoke = click.get_current_context().invoke
     invoke(ablation, **figure, labels=tuple(rungs), subset=subset, paper=True, out=out / "ablation.pdf", width="column")
     strips = {"samples": tuple(gains[:STRIPS]), "boxes": (), "dataset": dataset}
