@@ -18,11 +18,14 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $(STAMP)
 
-demo: $(STAMP)  ## build the embedded demo set, evaluate bicubic on it, print the signed leaderboard, write the report
+demo: $(STAMP)  ## build the embedded demo set, evaluate bicubic on it, print the signed leaderboard, write report and figure
 	$(BIN)/refsr-bench build demo
 	$(BIN)/refsr-bench eval bicubic --dataset demo --out runs/demo/bicubic --overwrite > /dev/null
 	$(BIN)/refsr-bench leaderboard runs/demo
 	$(BIN)/refsr-bench leaderboard runs/demo --format html --out runs/demo-report
+	$(BIN)/refsr-bench build transformed --of demo --kind rotation --set limit=14 --set angles=none > /dev/null
+	$(BIN)/refsr-bench robustness oracle identity sift --dataset demo-rotation --out runs/demo-robustness --overwrite > /dev/null
+	$(BIN)/refsr-bench plot robustness runs/demo-robustness --metrics aee,pck@8 --show bars --out runs/demo-robustness.png
 
 test: $(STAMP)  ## run all tests that need neither a GPU nor the network
 	$(BIN)/python -m pytest -q -m "not slow and not gpu"

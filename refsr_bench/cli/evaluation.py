@@ -162,7 +162,14 @@ def score(
       refsr-bench score results/ --dataset cathedral --pattern "{name}_C2_matching_mse.png"
     """
     from refsr_bench.cli.reporting import report
-    from refsr_bench.cli.runner import Finished, default_folder, describe_run, open_tasks, score_pictures
+    from refsr_bench.cli.runner import (
+        Finished,
+        default_folder,
+        describe_run,
+        knows_transforms,
+        open_tasks,
+        score_pictures,
+    )
     from refsr_bench.protocols.evaluate import Target
     from refsr_bench.protocols.run import finish_run, open_run
     from refsr_bench.protocols.spec import find_protocol
@@ -180,6 +187,7 @@ def score(
     target = Target(task, out or default_folder(task, f"scored-{label}"))
     info = describe_run(task, card, {}, images=str(images.resolve()), device=None, file_pattern=pattern)
     with open_run(target.run_dir, info, overwrite=overwrite):
-        rows = score_pictures(task, label, lambda sample: images / pattern.replace("{name}", sample), {})
+        path = lambda sample: images / pattern.replace("{name}", sample)  # noqa: E731
+        rows = score_pictures(task, label, path, {}, visible=knows_transforms(task))
         finished = finish_run(target.run_dir, info, rows, [])
     report([Finished(target, finished, rows)], as_json)

@@ -21,7 +21,9 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 _RUN = click.Path(path_type=Path, exists=True, file_okay=False)
 
 
-def _figure_options(default_name: str, default_width: str) -> Callable[[_Command], _Command]:
+def figure_options(default_name: str, default_width: str) -> Callable[[_Command], _Command]:
+    """The options of every figure: where it is written, and how wide it is."""
+
     def add(command: _Command) -> _Command:
         out = click.option(
             "--out",
@@ -42,7 +44,8 @@ def _figure_options(default_name: str, default_width: str) -> Callable[[_Command
     return add
 
 
-def _save(figure: Any, out: Path) -> None:
+def save(figure: Any, out: Path) -> None:
+    """Write a figure and say where."""
     from refsr_bench.results.figures.style import save_figure
 
     save_figure(figure, out)
@@ -68,7 +71,7 @@ def _one_run(folder: Path) -> Run:
 @click.command()
 @click.argument("runs", nargs=-1, type=_RUN)
 @click.option("--protocol", default="c2-2021", show_default=True, metavar="NAME", help="Measured runs to take.")
-@_figure_options("table1.pdf", "page")
+@figure_options("table1.pdf", "page")
 def table1(runs: tuple[Path, ...], protocol: str, out: Path, width: str) -> None:
     """Draw the paper's Table 1 as printed and, under a rule, the RUNS measured on its datasets.
 
@@ -85,7 +88,7 @@ def table1(runs: tuple[Path, ...], protocol: str, out: Path, width: str) -> None
         raise UsageError(f"none of the runs is of {', '.join(DATASETS)} under {protocol}")
     for signature in dict.fromkeys(c for t in tables if t.dataset.partition("@")[0] in DATASETS for c in t.columns[:2]):
         click.echo(f"measured: {signature}")
-    _save(draw_table1(measured, width=width), out)
+    save(draw_table1(measured, width=width), out)
 
 
 def _protocol(table: Table) -> str:
@@ -96,7 +99,7 @@ def _protocol(table: Table) -> str:
 @click.command()
 @click.argument("runs", nargs=-1, type=_RUN)
 @click.option("--dataset", default="cufed5", show_default=True, metavar="NAME", help="Dataset of the measured runs.")
-@_figure_options("table4.pdf", "page")
+@figure_options("table4.pdf", "page")
 def table4(runs: tuple[Path, ...], dataset: str, out: Path, width: str) -> None:
     """Draw the paper's Table 4, scores over parameters, as printed and with the RUNS that know their parameters.
 
@@ -110,7 +113,7 @@ def table4(runs: tuple[Path, ...], dataset: str, out: Path, width: str) -> None:
     measured = measured_sizes(_tables(runs), dataset)
     if runs and not measured:
         raise UsageError(f"none of the runs is of {dataset} and of a model that says how many parameters it has")
-    _save(draw_table4(measured, width=width), out)
+    save(draw_table4(measured, width=width), out)
 
 
 @click.command()
@@ -121,7 +124,7 @@ def table4(runs: tuple[Path, ...], dataset: str, out: Path, width: str) -> None:
     "--subset", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Sample names, one a line."
 )
 @click.option("--paper", is_flag=True, help="With four runs: mark the increments that the paper states.")
-@_figure_options("ablation.pdf", "column")
+@figure_options("ablation.pdf", "column")
 def ablation(
     runs: tuple[Path, ...],
     labels: tuple[str, ...],
@@ -153,7 +156,7 @@ def ablation(
             assert step.added is not None
             mean, low, high = (f"{value:+.4f}" for value in step.added)
             click.echo(f"{title}: {step.label} adds {mean} {metric} on {step.images} images ({low} to {high})")
-    _save(draw_ablation(series, metric=metric, paper=paper, width=width), out)
+    save(draw_ablation(series, metric=metric, paper=paper, width=width), out)
 
 
 @click.command()
@@ -162,7 +165,7 @@ def ablation(
 @click.option("--box", "boxes", multiple=True, metavar="X,Y,W,H", help="Its box, HR px  [default: where runs differ].")
 @click.option("--dataset", metavar="NAME|DIR", help="The runs' dataset, if not built under its own name.")
 @click.option("--metric", default="psnr_y", show_default=True, metavar="NAME", help="Score under each crop.")
-@_figure_options("crops.pdf", "page")
+@figure_options("crops.pdf", "page")
 def crops(
     runs: tuple[Path, ...],
     samples: tuple[str, ...],
@@ -196,7 +199,7 @@ def crops(
         strip = _strip(found, opened, sample, metric, _box(boxes[i]) if boxes else None)
         click.echo(f"{sample}: box {','.join(map(str, strip.box))}")
         strips.append(strip)
-    _save(draw_crops(strips, width=width), out)
+    save(draw_crops(strips, width=width), out)
 
 
 def _box(text: str) -> Box:
@@ -241,7 +244,7 @@ def _strip(runs: list[Run], dataset: Any, sample: str, metric: str, box: Box | N
 @click.command()
 @click.argument("datasets", nargs=-1, required=True, metavar="DATASET...")
 @click.option("--sheet", type=click.Path(path_type=Path), help="Also draw pairs of every category here (Fig. 3a).")
-@_figure_options("categories.pdf", "column")
+@figure_options("categories.pdf", "column")
 def categories(datasets: tuple[str, ...], sheet: Path | None, out: Path, width: str) -> None:
     """Draw how the images of DATASETs (names or folders) divide into categories (Fig. 3b, c).
 
@@ -260,9 +263,9 @@ def categories(datasets: tuple[str, ...], sheet: Path | None, out: Path, width: 
     sets = {dataset.info.name: dict(Counter(own)) for dataset, own in zip(opened, found, strict=True)}
     for name, counts in sets.items():
         click.echo(f"{name}: " + ", ".join(f"{group} {count}" for group, count in counts.items()))
-    _save(draw_categories(sets, width=width), out)
+    save(draw_categories(sets, width=width), out)
     if sheet is not None:
-        _save(_draw_sheet(opened[0], found[0]), sheet)
+        save(_draw_sheet(opened[0], found[0]), sheet)
 
 
 def _categories_of(dataset: Dataset) -> list[str]:
@@ -292,7 +295,7 @@ def _draw_sheet(dataset: Dataset, categories: list[str]) -> Any:
 @click.command("study")
 @click.argument("folder", metavar="DIR", type=_RUN)
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@_figure_options("study.pdf", "column")
+@figure_options("study.pdf", "column")
 def plot_study(folder: Path, files: tuple[Path, ...], out: Path, width: str) -> None:
     """Draw how often raters preferred the target of the study in DIR to each other method (Fig. 6c).
 
@@ -310,7 +313,7 @@ def plot_study(folder: Path, files: tuple[Path, ...], out: Path, width: str) -> 
     analysis = analyse_study(key, read_answers(folder, plan, files), draws=1)
     if not analysis.preferences:
         raise UsageError(f"{folder}: nobody has answered yet", f"ask with: refsr-bench study serve {folder}")
-    _save(draw_preferences(analysis.preferences, width=width), out)
+    save(draw_preferences(analysis.preferences, width=width), out)
 
 
 COMMANDS = (table1, table4, ablation, crops, categories, plot_study)

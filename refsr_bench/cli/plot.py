@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from refsr_bench.cli import figures
+from refsr_bench.cli import figures, robustness
 
 
 @click.group()
@@ -12,5 +12,5 @@ def plot() -> None:
     """Draw figures of finished runs."""
 
 
-for command in figures.COMMANDS:
+for command in (*figures.COMMANDS, *robustness.PLOTS):
     plot.add_command(command)

@@ -26,7 +26,7 @@ def report(runs: Sequence[Finished], as_json: bool) -> None:
         _report_sensitivity(runs, as_json)
     elif runs:
         _report_effects(runs, as_json)
-    _raise_failures(runs)
+    raise_failures(runs)
 
 
 def _report_one(finished: Finished, as_json: bool) -> None:
@@ -91,7 +91,7 @@ def _failures(rows: Sequence[Row]) -> dict[str, str | None]:
     return {row.sample: row.reason for row in reversed(rows) if row.status == "failed"}
 
 
-def _raise_failures(runs: Sequence[Finished]) -> None:
+def raise_failures(runs: Sequence[Finished]) -> None:
     """`ItemsFailed` that names the failed samples, if there are any."""
     from refsr_bench.results.formats import printable
 

@@ -218,7 +218,8 @@ def begun(
     infos: list[RunInfo] = []
     with ExitStack() as runs:
         for target in targets:
-            restored = ["pictures", *(["visible"] if plugin.matches else [])] if plugin.restores else []
+            visible = plugin.matches or knows_transforms(target.task)
+            restored = ["pictures", *(["visible"] if visible else [])] if plugin.restores else []
             new_rule = target.task.refs_rule not in {info.refs_rule for info in infos}
             matched = ["matches"] if plugin.matches and (new_rule or not plugin.restores) else []
             info = describe_run(target.task, plugin.card, plugin.options, device=device, **what)
@@ -303,6 +304,13 @@ def require_truth(card: ModelCard, task: Task) -> None:
             f"{task.dataset.info.id} knows no true correspondences, so {card.name} cannot be scored on it",
             "make a set that does with: refsr-bench build transformed --of NAME",
         )
+
+
+def knows_transforms(task: Task) -> bool:
+    """Whether the references are rotated or scaled HR pictures: then scores over visible pixels go with the others."""
+    from refsr_bench.schema import TransformGroup
+
+    return any(TransformGroup.parse(record.group) for record in task.records)
 
 
 def _reasons(attempts: Mapping[str, Attempt]) -> dict[str, str]:

@@ -9,11 +9,13 @@ from typing import Any
 
 from refsr_bench.results.leaderboard import (
     ALL,
+    UPPER_BOUND,
     Line,
     Table,
     best_means,
     format_value,
     is_ambiguous,
+    is_upper_bound,
 )
 from refsr_bench.signature import parse_signature
 
@@ -113,6 +115,8 @@ def _table_markdown(table: Table) -> str:
     if not all(line.complete for line in table.lines):
         text.append("\\* some samples failed: the mean covers only the scored ones and is not ranked.  ")
     capped = max((cell.capped for line in table.lines for cell in line.cells.values()), default=0)
+    if is_upper_bound(table):
+        text.append(f"{UPPER_BOUND}  ")
     if capped:
         text.append(f"Identical pictures occur (up to {capped} in a cell) and count as their signature's cap.  ")
     return "\n".join(text) + "\n"
@@ -175,6 +179,8 @@ def _table_latex(table: Table) -> str:
     caption = f"{escape_latex(table.dataset)}; means with 95\\,\\% bootstrap intervals over images. {' '.join(notes)}"
     if not all(line.complete for line in table.lines):
         caption += " *: some samples failed; not ranked."
+    if is_upper_bound(table):
+        caption += f" {escape_latex(UPPER_BOUND)}"
     return "\n".join(
         [
             r"\begin{table}",

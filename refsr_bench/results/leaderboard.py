@@ -10,7 +10,7 @@ from typing import NamedTuple
 from refsr_bench.errors import SignatureMismatch
 from refsr_bench.results.rows import Run
 from refsr_bench.results.statistics import bootstrap_difference
-from refsr_bench.schema import Row, RunInfo
+from refsr_bench.schema import Row, RunInfo, TransformGroup
 from refsr_bench.signature import parse_signature
 
 METRIC_KEYS = frozenset({"ch", "win", "inf", "def", "mask", "gt", "px", "stride", "centre", "in"})
@@ -182,6 +182,14 @@ def best_means(table: Table) -> dict[str, str]:
         if means:
             best[column] = format_value(column, (min if lower_is_better(column) else max)(means))
     return best
+
+
+UPPER_BOUND = "The references are made from the HR pictures themselves: upper bounds, never realistic scores."
+
+
+def is_upper_bound(table: Table) -> bool:
+    """Whether the references are the HR pictures, rotated or scaled."""
+    return any(TransformGroup.parse(line.group) for line in table.lines)
 
 
 def is_ambiguous(table: Table) -> bool:
