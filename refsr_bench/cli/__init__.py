@@ -18,6 +18,7 @@ from refsr_bench import __version__
 from refsr_bench.cli import (
     board,
     catalogue,
+    check,
     comparison,
     curate,
     datasets,
@@ -100,6 +101,7 @@ for command in (
     plot.plot,
     study.study,
     weights.weights,
+    check.check,
     curate.curate,
     train.train,
 ):

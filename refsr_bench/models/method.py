@@ -59,6 +59,8 @@ class Method(NamedTuple):
     """Weight files of its own; with several, each fills the submodule of its name."""
     borrowed: tuple[str, ...] = ()
     """Frozen networks it needs besides: "extractor", "vgg19"."""
+    tile_margin_px: int | None = None
+    """LR px around a tile that its result depends on; None: on the whole picture, or nobody measured it."""
     takes_guess: bool = False
     """Whether the released path is fed MDSR's SR picture (`first_guess`)."""
 
@@ -219,6 +221,7 @@ class ZooModel:
     def __init__(self, card: ModelCard, method: Method, parts: Parts) -> None:
         self.card = card
         self.method = method
+        self.tile_margin_px = method.tile_margin_px
         for part in (parts.network, parts.extractor, parts.vgg, parts.guess):
             if part is not None:
                 part.eval().requires_grad_(False).to(parts.device)

@@ -61,7 +61,7 @@ class MDSR(nn.Module):
 
 
 METHODS = {
-    "edsr-baseline": Method(EDSR, released_keys(), CONVENTION, input_scale=255),
+    "edsr-baseline": Method(EDSR, released_keys(), CONVENTION, input_scale=255, tile_margin_px=38),
     "edsr": Method(lambda: EDSR(256, 32, 0.1), released_keys(), CONVENTION, input_scale=255),
     "mdsr": Method(MDSR, released_keys(), CONVENTION, input_scale=255),
 }

@@ -26,4 +26,4 @@ class SRCNN(nn.Module):
         return refined
 
 
-METHODS = {"srcnn": Method(SRCNN, released_keys("generator."), "RGB in [0, 1], enlarged inside")}
+METHODS = {"srcnn": Method(SRCNN, released_keys("generator."), "RGB in [0, 1], enlarged inside", tile_margin_px=4)}
