@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -32,8 +33,8 @@ class LocalServer(NamedTuple):
 
 
 @contextmanager
-def serving(answer: Answer) -> Iterator[LocalServer]:
-    """Answer requests with ``answer`` until the block ends."""
+def serving(answer: Answer, tls: ssl.SSLContext | None = None) -> Iterator[LocalServer]:
+    """Answer requests with ``answer`` until the block ends, by https if there is a context for it."""
     asked: list[Asked] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -48,10 +49,12 @@ def serving(answer: Answer) -> Iterator[LocalServer]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield LocalServer(f"http://127.0.0.1:{server.server_port}", asked)
+        yield LocalServer(f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_port}", asked)
     finally:
         server.shutdown()
         thread.join()

@@ -33,7 +33,8 @@ from refsr_bench.cli import (
 from refsr_bench.errors import RefsrError
 
 _EPILOG = (
-    "Folders: REFSR_DATA_DIR (built datasets) and REFSR_MODEL_DIR (imported weights) override the user's data folder."
+    "Folders: REFSR_DATA_DIR (built datasets), REFSR_MODEL_DIR (imported weights) and REFSR_CACHE_DIR (archives) "
+    "override the user's folders. REFSR_OFFLINE=1 forbids the network, REFSR_NO_PROGRESS=1 silences progress bars."
 )
 
 

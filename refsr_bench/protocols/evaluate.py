@@ -183,7 +183,7 @@ def _restore_one(
 ) -> Image:
     inputs = task.load_inputs(record)
     if model.card.uses_reference and not inputs.refs:
-        raise RefsrError("the model needs a reference and this sample has none")
+        raise RefsrError("the model needs a reference and is given none", "--refs lr-native or lr-up: its own LR")
     if model.card.uses_reference and len(inputs.refs) > model.card.max_references:
         raise RefsrError(f"the model takes {model.card.max_references} reference(s), the rule gives {len(inputs.refs)}")
     seen = (inputs.lr, *inputs.refs) if model.card.uses_reference else (inputs.lr,)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import gzip
 import io
+import shutil
 import socket
+import ssl
+import subprocess
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 
 import pytest
 from local_server import reply, serving
@@ -151,3 +155,41 @@ def test_a_broken_body_is_a_network_error() -> None:
         with pytest.raises(ConnectionFailed, match="broke") as caught:
             ask(server.url, allow_private=True)
     assert caught.value.exit_code == 6
+
+
+def test_https_reaches_its_server_and_checks_the_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not here to make a certificate")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    make = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+    ]
+    make += [
+        "-subj",
+        "/CN=test",
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+        "-keyout",
+        str(key),
+        "-out",
+        str(certificate),
+    ]
+    subprocess.run(make, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with serving(lambda handler, number: reply(handler, 200, b"here"), context) as server:
+        with pytest.raises(ConnectionFailed, match="SSLError"):
+            ask(server.url, allow_private=True)
+        with pytest.raises(Refused, match="private address"):
+            ask(server.url)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        assert ask(server.url, allow_private=True) == b"here"
