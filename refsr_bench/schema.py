@@ -220,8 +220,8 @@ class ModelCard(Frozen):
     title: str
     paper: str
     uses_reference: bool
-    max_references: int = 1
-    """How many references it looks at; more are refused, never silently dropped."""
+    max_references: int | None = 1
+    """How many references it looks at, None for any number; more are refused, never silently dropped."""
     sees: Literal["lr", "hr", "truth"] = "lr"
     """What a matcher is shown beside the reference: the enlarged LR picture; the HR picture, as the teacher network is
     made to see; or, a floor and not a method, the true correspondences."""

@@ -184,8 +184,9 @@ def _restore_one(
     inputs = task.load_inputs(record)
     if model.card.uses_reference and not inputs.refs:
         raise RefsrError("the model needs a reference and is given none", "--refs lr-native or lr-up: its own LR")
-    if model.card.uses_reference and len(inputs.refs) > model.card.max_references:
-        raise RefsrError(f"the model takes {model.card.max_references} reference(s), the rule gives {len(inputs.refs)}")
+    most = model.card.max_references
+    if model.card.uses_reference and most is not None and len(inputs.refs) > most:
+        raise RefsrError(f"the model takes {most} reference(s), the rule gives {len(inputs.refs)}")
     seen = (inputs.lr, *inputs.refs) if model.card.uses_reference else (inputs.lr,)
     key = sha256_bytes(b"".join(f"{image.shape}".encode() + image.tobytes() for image in seen))
     if key not in outputs:

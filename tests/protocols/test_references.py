@@ -167,7 +167,7 @@ def test_surplus_references_are_refused_not_dropped(small_dataset: Path, tmp_pat
     [attempt] = restore(dataset._replace(records=(twice,)), tmp_path / "one", "all", model)
     assert attempt is not None
     assert attempt.reason == "the model takes 1 reference(s), the rule gives 2"
-    model.card = model.card.model_copy(update={"max_references": 5})
+    model.card = model.card.model_copy(update={"max_references": None})
     restore(dataset._replace(records=(twice,)), tmp_path / "five", "all", model)
     assert len(model.seen[0]) == 3
 
