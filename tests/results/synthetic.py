@@ -32,7 +32,7 @@ def write_run(
     for i, psnr in enumerate(values):
         for metric, value in {"psnr_y": psnr, "ssim_y": 1 - 10 / psnr**1.5, "psnr_rgb": psnr - 1.5}.items():
             rows.append(
-                Row(
+                Row.model_construct(  # checked when it is read back
                     model=model,
                     dataset=dataset,
                     sample=f"{i:03}",

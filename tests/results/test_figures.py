@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from matplotlib.figure import Figure
 
+from refsr_bench.cli import cli
 from refsr_bench.errors import SignatureMismatch, UsageError
 from refsr_bench.images import load_image
 from refsr_bench.results.figures.ablation import ablation_steps, draw_ablation
@@ -95,16 +95,19 @@ def test_table4_is_the_printed_one() -> None:
 
 
 @pytest.mark.parametrize("width", ["column", "page"])
-def test_figures_have_their_width_and_are_repeatable(width: str) -> None:
-    pdf = encode_figure(draw_table4([], width=width), ".pdf")
+def test_figures_have_their_width(width: str) -> None:
+    pdf = encode_figure(draw_preferences([Preference("a", "b", 3, 4, 0.3, 0.9, 2)], width=width), ".pdf")
     box = re.search(rb"/MediaBox \[ ?0 0 ([\d.]+) ", pdf)
     assert box is not None
     assert float(box[1]) == pytest.approx(WIDTHS_IN[width] * 72, abs=0.1)
+    assert b"/Subtype /Type3" not in pdf
+
+
+def test_figures_are_what_their_suffix_says_and_repeatable() -> None:
     for suffix, magic in ((".pdf", b"%PDF"), (".svg", b"<?xml"), (".png", b"\x89PNG")):
-        first, second = (encode_figure(draw_categories({"a": {"x": 2, "y": 1}}, width=width), suffix) for _ in range(2))
+        first, second = (encode_figure(draw_categories({"a": {"x": 2, "y": 1}}), suffix) for _ in range(2))
         assert first == second
         assert first.startswith(magic)
-    assert b"/Subtype /Type3" not in pdf
     with pytest.raises(UsageError, match=r"\.pdf, \.svg, \.png"):
         encode_figure(Figure(), ".gif")
 
@@ -166,6 +169,7 @@ def test_shares_are_said() -> None:
 
 def test_every_plot_command_draws(demo_report: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFSR_DATA_DIR", str(demo_report / "data"))
+    monkeypatch.chdir(tmp_path)
     runs = [str(demo_report / "runs" / name) for name in ("bicubic", "hr")]
     for arguments in (
         ["table1", "--out", "t1.pdf"],
@@ -174,12 +178,9 @@ def test_every_plot_command_draws(demo_report: Path, tmp_path: Path, monkeypatch
         ["crops", *runs, "--sample", "two-view-1", "--box", "10,10,40,30", "--out", "c.pdf"],
         ["categories", "demo", "--out", "k.png"],
     ):
-        command = [sys.executable, "-m", "refsr_bench", "plot", *arguments]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert done.stderr == ""
+        done = CliRunner().invoke(cli, ["plot", *arguments], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
         assert done.stdout.splitlines()[-1] == f"written: {arguments[-1]}"
-        assert (tmp_path / arguments[-1]).stat().st_size > 5000
-    command = [sys.executable, "-m", "refsr_bench", "plot", "crops", *runs, "--sample", "two-view-9"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert (done.returncode, "did you mean" in done.stderr) == (2, True)
+        assert Path(arguments[-1]).stat().st_size > 5000
+    with pytest.raises(UsageError, match="did you mean"):
+        CliRunner().invoke(cli, ["plot", "crops", *runs, "--sample", "two-view-9"], catch_exceptions=False)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,17 +18,22 @@ from refsr_bench.results.study.answers import read_answers
 from refsr_bench.results.study.design import open_study
 
 
-@pytest.fixture
-def study(demo_report: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def planned(demo_report: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of bicubic against the HR pictures on three demo images, made by the command."""
-    monkeypatch.setenv("REFSR_DATA_DIR", str(demo_report / "data"))
-    folder = tmp_path / "study"
+    folder = tmp_path_factory.mktemp("planned") / "study"
     runs = ["--target", str(demo_report / "runs" / "hr"), "--against", str(demo_report / "runs" / "bicubic")]
     command = [sys.executable, "-m", "refsr_bench", "study", "new", str(folder), *runs, "--checks", "1"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    environment = os.environ | {"REFSR_DATA_DIR": str(demo_report / "data")}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert "3 pairs of 2 methods, 1 attention checks; 20 sheets of 4 pairs" in done.stdout
     return folder
+
+
+@pytest.fixture
+def study(planned: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(planned, tmp_path / "study"))
 
 
 @pytest.fixture
