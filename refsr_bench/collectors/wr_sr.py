@@ -81,8 +81,9 @@ def build(
         return build_published(
             CARD, LAYOUT, source, target, progress=progress, note=note, jobs=jobs, expect_sha256=expect_sha256
         )
+    from refsr_bench.collectors.curation.answers import Manners
     from refsr_bench.collectors.curation.build import Source, build_selection
-    from refsr_bench.collectors.curation.web import Manners, Web
+    from refsr_bench.collectors.curation.web import Web
 
     contact = os.environ.get("REFSR_CONTACT", "")
     web = Web(Manners(contact, allow_private=bool(allow_private)), note) if contact else None

@@ -11,9 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from refsr_bench.collectors.curation.answers import Fault, picture_suffix
 from refsr_bench.collectors.curation.reports import write_documents
 from refsr_bench.collectors.curation.selection import Picture, Selected, read_selection
-from refsr_bench.collectors.curation.web import Fault, Web, picture_suffix
+from refsr_bench.collectors.curation.web import Web
 from refsr_bench.errors import IntegrityError, ItemsFailed, UsageError
 from refsr_bench.images import SUFFIXES, decode_image, encode_png, resize_bicubic
 from refsr_bench.schema import DatasetCard, DatasetInfo, Image, Record, StoredReference

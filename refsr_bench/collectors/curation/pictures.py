@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image as PilImage
 from PIL import ImageDraw, ImageFont
 
-from refsr_bench.images import load_image
 from refsr_bench.schema import Image
-from refsr_bench.store import atomic_write_bytes
 
 THUMBNAIL_PX = 320
 VIEW_PX = 1600
@@ -41,14 +38,6 @@ def shrink(image: Image, longest_px: int) -> Image:
     picture = PilImage.fromarray(image)
     picture.thumbnail((longest_px, longest_px), PilImage.Resampling.BICUBIC, reducing_gap=2.0)
     return np.asarray(picture)
-
-
-def small_copy(work: Path, file: str, sha256: str, longest_px: int) -> Path:
-    """A JPEG copy of a picture of the curation folder, made when it is first asked for."""
-    copy = work / "thumbnails" / str(longest_px) / f"{sha256}.jpg"
-    if not copy.is_file():
-        atomic_write_bytes(copy, encode_jpeg(shrink(load_image(work / file), longest_px)))
-    return copy
 
 
 def draw_sheet(query: Tile, tiles: list[Tile]) -> bytes:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from refsr_bench.collectors.curation.answers import Fault, picture_suffix
 from refsr_bench.collectors.curation.asking import Asker, describe, origin_of
 from refsr_bench.collectors.curation.licences import Policy
 from refsr_bench.collectors.curation.providers import Found, Provider, Question
@@ -21,7 +22,7 @@ from refsr_bench.collectors.curation.rows import (
     open_journal,
     read_rows,
 )
-from refsr_bench.collectors.curation.web import Fault, Web, picture_suffix
+from refsr_bench.collectors.curation.web import Web
 from refsr_bench.errors import ImageError, UsageError
 from refsr_bench.images import SUFFIXES, decode_image, read_bytes
 from refsr_bench.store import atomic_write_bytes, sha256_bytes

@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+import filelock
+
+from refsr_bench.collectors.curation.answers import Fault, picture_suffix
 from refsr_bench.collectors.curation.asking import Asker, describe
 from refsr_bench.collectors.curation.licences import Policy, is_allowed
 from refsr_bench.collectors.curation.providers import Found, Provider, ProviderFault, Question
@@ -28,8 +32,8 @@ from refsr_bench.collectors.curation.rows import (
     open_journal,
     read_rows,
 )
-from refsr_bench.collectors.curation.web import Fault, Web, picture_suffix
-from refsr_bench.errors import ImageError
+from refsr_bench.collectors.curation.web import Web
+from refsr_bench.errors import ImageError, UsageError
 from refsr_bench.images import read_bytes
 from refsr_bench.store import atomic_write_bytes, sha256_bytes, sha256_file
 
@@ -69,6 +73,33 @@ def gather_candidates(
     note: Callable[[str], None],
 ) -> Counts:
     """Search for every query and fetch what is found; goes on where an earlier call stopped."""
+    with _alone(work):
+        return _gather(work, queries, plan, web, progress, note)
+
+
+@contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    """Hold the folder's lock, which dies with its owner; `UsageError` if another search holds it."""
+    work.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(work / ".search.lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise UsageError(f"{work}: another search is running in this folder", "wait for it, or stop it") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _gather(
+    work: Path,
+    queries: Sequence[Query],
+    plan: Plan,
+    web: Web,
+    progress: Progress,
+    note: Callable[[str], None],
+) -> Counts:
     asker = Asker(work / "responses", web)
     latest = {(row.query, row.key): row for row in read_rows(work / CANDIDATES, Candidate, note)}
     taken_down = {row.target for row in read_rows(work / TAKEDOWNS, Takedown, note)}

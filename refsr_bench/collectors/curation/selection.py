@@ -18,18 +18,11 @@ from refsr_bench.collectors.curation.decisions import Standing, standing
 from refsr_bench.collectors.curation.ranking import Score
 from refsr_bench.collectors.curation.review import check_decision
 from refsr_bench.collectors.curation.rows import (
-    CANDIDATES,
-    SELECTION,
-    TAKEDOWNS,
-    Candidate,
     Decision,
     Judged,
     Origin,
-    Takedown,
-    append_row,
     now,
     read_rows,
-    write_rows,
 )
 from refsr_bench.errors import UsageError
 from refsr_bench.schema import Frozen, SampleName, Sha256
@@ -205,74 +198,3 @@ def _find_candidate(pool: Pool, wanted: str) -> str | None:
         if row.rank is not None and wanted in names:
             return candidate.sha256
     return None
-
-
-# --- takedowns -------------------------------------------------------------------------------------------------------
-
-
-class Dropped(NamedTuple):
-    """What a takedown removed."""
-
-    candidates: int
-    files: int
-    queries: tuple[str, ...]
-    """Queries of the selection that lost their reference, or were themselves taken down."""
-
-
-def drop(work: Path, target: str, reason: str) -> Dropped:
-    """Take a picture out for good: by the address of picture or page, or by hash. Its file goes, its rows stay.
-
-    It is never fetched again, and no selection of this folder names it any more.
-    """
-    append_row(work / TAKEDOWNS, Takedown(target=target, reason=reason, time=now()))
-    rows = read_rows(work / CANDIDATES, Candidate)
-    hit = [row for row in rows if _names(target, row.origin, row.sha256)]
-    hashes = {row.sha256 for row in hit if row.sha256} | {target}
-    files = 0
-    for row in rows:
-        if row.sha256 in hashes:
-            if row.status == "ok":
-                append_row(
-                    work / CANDIDATES,
-                    row.model_copy(update={"status": "refused", "error": "taken down on request", "time": now()}),
-                )
-            files += _remove(work, row)
-    lost: list[str] = []
-    path = work / SELECTION
-    if path.is_file():
-        kept, lost = drop_from_selection(read_selection(path), {target, *hashes})
-        write_rows(path, kept)
-    return Dropped(len({row.key for row in hit}), files, tuple(lost))
-
-
-def drop_from_selection(rows: Sequence[Selected], targets: set[str]) -> tuple[list[Selected], list[str]]:
-    """A selection without the pictures that ``targets`` name, and the queries that lost their reference by it."""
-    kept, lost = [], []
-    for row in rows:
-        if any(_names(target, row.image.origin, row.image.sha256) for target in targets):
-            lost.append(row.query)
-            continue
-        changes: dict[str, object] = {
-            "alternatives": tuple(
-                p for p in row.alternatives if not any(_names(t, p.origin, p.sha256) for t in targets)
-            )
-        }
-        if row.reference and any(_names(t, row.reference.origin, row.reference.sha256) for t in targets):
-            lost.append(row.query)
-            changes |= {"reference": None, "reason": "taken down on request"}
-        kept.append(row.model_copy(update=changes))
-    return kept, lost
-
-
-def _names(target: str, origin: Origin, sha256: str | None) -> bool:
-    return target in {origin.url, origin.landing, sha256}
-
-
-def _remove(work: Path, row: Candidate) -> int:
-    removed = 0
-    copies = (work / "thumbnails").glob(f"*/{row.sha256}.jpg")
-    for path in [*([work / row.file] if row.file else []), *copies]:
-        if path.is_file():
-            path.unlink()
-            removed += 1
-    return removed

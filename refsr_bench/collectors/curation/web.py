@@ -17,59 +17,19 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import unquote, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from refsr_bench import __version__
-from refsr_bench.collectors.http import ConnectionFailed, Offline, Refused, Timeouts, http_get, read_body
+from refsr_bench.collectors.curation.answers import AGENT, Asked, Fault, Manners, take_answer, take_picture
+from refsr_bench.collectors.http import ConnectionFailed, Offline, Refused, http_get, read_body
 
 if TYPE_CHECKING:
     from protego import Protego
     from requests import Response
 
-AGENT = "refsr-bench"
-OPT_OUTS = frozenset({"noai", "noimageai", "noindex", "noimageindex", "none"})
 MAX_ROBOTS_BYTES = 512_000
-MAX_ANSWER_BYTES = 20_000_000
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
-
-_MAGIC = {
-    ".jpg": (b"\xff\xd8\xff",),
-    ".png": (b"\x89PNG\r\n\x1a\n",),
-    ".tif": (b"II*\0", b"MM\0*"),
-    ".bmp": (b"BM",),
-}
-_OTHER = {
-    b"GIF8": "a GIF",
-    b"%!PS": "PostScript",
-    b"%PDF": "a PDF",
-    b"<svg": "an SVG drawing",
-    b"<?xml": "XML or an SVG drawing",
-    b"<!DOCTYPE": "a web page",
-    b"<!doctype": "a web page",
-    b"<html": "a web page",
-    b"SIMPLE  =": "FITS",
-    b"\0\0\0\x0cjP": "JPEG 2000",
-}
-_SAME_SUFFIX = {".jpeg": ".jpg", ".tiff": ".tif"}
-
-
-class Manners(NamedTuple):
-    """Limits of one run."""
-
-    contact: str
-    """An e-mail address or page where site owners reach the person who runs this."""
-    per_second: float = 2.0
-    """Requests a second to one host."""
-    max_bytes: int = 50_000_000
-    within_s: float = 120.0
-    attempts: int = 4
-    max_wait_s: float = 300.0
-    """Longest wait a server may ask for before the picture is left for a later run."""
-    backoff_s: float = 1.0
-    timeouts: Timeouts = Timeouts(15.0, 30.0)
-    allow_private: bool = False
 
 
 class Answer(NamedTuple):
@@ -78,26 +38,6 @@ class Answer(NamedTuple):
     body: bytes
     status: int
     robots: str
-
-
-class Fault(Exception):
-    """Why there is no body, in words for the row; ``refused``: our choice; ``lasting``: asking again is vain."""
-
-    def __init__(self, reason: str, *, refused: bool = False, lasting: bool = True, status: int | None = None) -> None:
-        super().__init__(reason)
-        self.refused = refused
-        self.lasting = lasting
-        self.status = status
-        self.robots = "not asked"
-
-
-class _Asked(Exception):
-    """The server asks to wait."""
-
-    def __init__(self, reason: str, status: int | None, wait_s: float | None) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.wait_s = wait_s
 
 
 class Web:
@@ -137,7 +77,7 @@ class Web:
 
         try:
             body, status = self._get(
-                url, {"Accept": "image/jpeg, image/png, image/tiff, image/bmp"}, before, _take_picture
+                url, {"Accept": "image/jpeg, image/png, image/tiff, image/bmp"}, before, take_picture
             )
         except Fault as fault:
             fault.robots = verdict[0]
@@ -153,7 +93,7 @@ class Web:
         address = f"{url}?{urlencode({**params, **secrets})}"
         hidden = [*secrets.values(), *headers.values()]
         try:
-            body, _ = self._get(address, {"Accept": "application/json", **headers}, lambda step: None, _take_answer)
+            body, _ = self._get(address, {"Accept": "application/json", **headers}, lambda step: None, take_answer)
             return json.loads(redact(body.decode("utf-8", "replace"), hidden))
         except Fault as fault:
             raise Fault(redact(str(fault), hidden), lasting=fault.lasting, status=fault.status) from None
@@ -184,7 +124,7 @@ class Web:
                 ) as response:
                     if response.status_code in _TRANSIENT:
                         wait_s = retry_after_s(response.headers.get("Retry-After"))
-                        raise _Asked(f"the server answers {response.status_code}", response.status_code, wait_s)
+                        raise Asked(f"the server answers {response.status_code}", response.status_code, wait_s)
                     if response.status_code != 200:
                         raise Fault(f"the server answers {response.status_code}", status=response.status_code)
                     return take(response, self.manners), 200
@@ -192,14 +132,14 @@ class Web:
                 raise Fault(error.problem, lasting=False, refused=True) from None
             except Refused as error:
                 raise Fault(error.problem, refused=True) from None
-            except (ConnectionFailed, _Asked) as error:
+            except (ConnectionFailed, Asked) as error:
                 self._hold(url, error, attempt)
         raise AssertionError("unreachable")
 
-    def _hold(self, url: str, error: ConnectionFailed | _Asked, attempt: int) -> None:
+    def _hold(self, url: str, error: ConnectionFailed | Asked, attempt: int) -> None:
         """Wait before the next try, the whole host if its server asked for it; `Fault` if there is none."""
-        status = error.status if isinstance(error, _Asked) else None
-        asked_s = error.wait_s if isinstance(error, _Asked) else None
+        status = error.status if isinstance(error, Asked) else None
+        asked_s = error.wait_s if isinstance(error, Asked) else None
         reason = error.problem if isinstance(error, ConnectionFailed) else str(error)
         if attempt == self.manners.attempts:
             raise Fault(reason, lasting=False, status=status) from None
@@ -302,63 +242,3 @@ def retry_after_s(value: str | None) -> float | None:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     except (ValueError, TypeError, OverflowError):
         return None
-
-
-def opts_out(header: str | None) -> str | None:
-    """The directive of an ``X-Robots-Tag`` header that keeps us from using a picture, None if none does.
-
-    >>> opts_out("noarchive, noai"), opts_out("otherbot: noindex"), opts_out("refsr-bench: noindex")
-    ('noai', None, 'noindex')
-    """
-    meant = True
-    for part in (header or "").lower().split(","):
-        agent, colon, directive = part.partition(":")
-        if colon and agent.strip() not in {"unavailable_after", "max-image-preview", "max-snippet"}:
-            meant = agent.strip() in {AGENT, "*"}
-        else:
-            directive = part
-        if meant and directive.strip() in OPT_OUTS:
-            return directive.strip()
-    return None
-
-
-def _take_answer(response: Response, manners: Manners) -> bytes:
-    return read_body(response, MAX_ANSWER_BYTES, manners.within_s)
-
-
-def _take_picture(response: Response, manners: Manners) -> bytes:
-    if (directive := opts_out(response.headers.get("X-Robots-Tag"))) is not None:
-        raise Fault(f"the server opts out: X-Robots-Tag {directive}", refused=True, status=200)
-    declared = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if declared and not declared.startswith("image/") and declared != "application/octet-stream":
-        raise Fault(f"the server sends {declared[:60]}, not a picture", status=200)
-    length = response.headers.get("Content-Length", "")
-    if length.isdigit() and int(length) > manners.max_bytes:
-        raise Fault(f"announces {int(length):,} bytes, the limit is {manners.max_bytes:,}", refused=True, status=200)
-    body = read_body(response, manners.max_bytes, manners.within_s)
-    if length.isdigit() and "Content-Encoding" not in response.headers and len(body) != int(length):
-        raise _Asked(f"the body ends after {len(body):,} of {int(length):,} bytes", 200, None)
-    return body
-
-
-def picture_suffix(body: bytes, url: str = "") -> str:
-    """The suffix that a picture's content asks for; `Fault` for anything else, or if the address names another kind.
-
-    >>> picture_suffix(b"\\xff\\xd8\\xff\\xe0", "https://a.example/x.jpeg?size=l")
-    '.jpg'
-    """
-    if not body:
-        raise Fault("the body is empty")
-    suffix = next((known for known, magics in _MAGIC.items() if body.startswith(magics)), None)
-    if suffix is None and body[:4] == b"RIFF" and body[8:12] == b"WEBP":
-        suffix = ".webp"
-    if suffix is None:
-        kind = next((what for magic, what in _OTHER.items() if body.lstrip()[:16].startswith(magic)), None)
-        if body[4:8] == b"ftyp":
-            kind = "AVIF or HEIC"
-        raise Fault(f"not a picture of an accepted format{f' but {kind}' if kind else ''}")
-    named = PurePosixPath(unquote(urlsplit(url).path)).suffix.lower()
-    named = _SAME_SUFFIX.get(named, named)
-    if named in {*_MAGIC, ".webp"} and named != suffix:
-        raise Fault(f"its content is {suffix[1:].upper()} but its address ends in {named}")
-    return suffix

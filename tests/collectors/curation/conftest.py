@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from refsr_bench.collectors.curation.answers import Manners
 from refsr_bench.collectors.curation.clean import Rules, clean_pools
 from refsr_bench.collectors.curation.providers import local_folder
 from refsr_bench.collectors.curation.queries import take_folder
 from refsr_bench.collectors.curation.rows import QUERIES, Query, read_rows
 from refsr_bench.collectors.curation.search import Plan, gather_candidates
-from refsr_bench.collectors.curation.web import Manners, Web
+from refsr_bench.collectors.curation.web import Web
 from refsr_bench.images import encode_png, load_image
 
 NAMES = ("motorcycle_left.png", "coffee.png", "chelsea.png")
@@ -37,7 +38,7 @@ def cleaned(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Path
         shutil.copy(photographs / name, pool)
     chelsea = load_image(photographs / "chelsea.png")
     (pool / "mirrored.png").write_bytes(encode_png(np.ascontiguousarray(chelsea[20:, ::-1])))
-    shutil.copy(photographs / "ihc.png", pool / "<b onclick=alert(1)>ihc.png")
+    shutil.copy(photographs / "ihc.png", pool / "&lt;b onclick=alert(1)&gt;ihc.png")
     (pool / "tiny.png").write_bytes(encode_png(chelsea[:100, :100]))
     (pool / "broken.png").write_bytes((photographs / "coffee.png").read_bytes()[:9000])
     take_folder(work, queries, {}, "cc0-1.0", nothing)

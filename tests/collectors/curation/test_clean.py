@@ -13,13 +13,14 @@ import pytest
 from PIL import Image as PilImage
 
 from refsr_bench.cli.curate import _verified_matches
+from refsr_bench.collectors.curation.answers import Manners
 from refsr_bench.collectors.curation.clean import Rules, candidates_of, clean_pools, read_pool
 from refsr_bench.collectors.curation.providers import local_folder
 from refsr_bench.collectors.curation.queries import take_folder
 from refsr_bench.collectors.curation.ranking import count_consistent
 from refsr_bench.collectors.curation.rows import CANDIDATES, QUERIES, Candidate, Judged, Query, append_row, read_rows
 from refsr_bench.collectors.curation.search import Plan, gather_candidates
-from refsr_bench.collectors.curation.web import Manners, Web
+from refsr_bench.collectors.curation.web import Web
 from refsr_bench.images import encode_png, load_image
 
 

@@ -13,7 +13,8 @@ from refsr_bench.collectors.curation.clean import Pool, read_pool
 from refsr_bench.collectors.curation.decisions import agreement, cohen_kappa, read_decisions, record, standing
 from refsr_bench.collectors.curation.review import check_decision
 from refsr_bench.collectors.curation.rows import CANDIDATES, DECISIONS, Candidate, Decision, now, read_rows, write_rows
-from refsr_bench.collectors.curation.selection import accept, drop, read_choices, read_selection
+from refsr_bench.collectors.curation.selection import accept, read_choices, read_selection
+from refsr_bench.collectors.curation.takedowns import drop, without_taken_down
 from refsr_bench.collectors.wr_sr import CARD
 from refsr_bench.errors import IntegrityError, ItemsFailed, UsageError
 from refsr_bench.store import open_dataset
@@ -205,3 +206,9 @@ def test_a_takedown_takes_everything(selection: Path, work: Path) -> None:
     assert reference.sha256 not in selection.read_text()
     latest = {(row.query, row.key): row for row in read_rows(work / CANDIDATES, Candidate)}
     assert {row.status for row in latest.values() if row.sha256 == reference.sha256} == {"refused"}
+    pool = read_pool(work, "coffee")  # judged before the takedown
+    assert pool is not None
+    assert reference.sha256 not in without_taken_down(work, [pool])[0].model_dump_json()
+    drop(work, pool.query.sha256, "the query, too")
+    assert without_taken_down(work, [pool]) == []
+    assert not (work / pool.query.file).exists()

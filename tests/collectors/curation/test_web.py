@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from curation_server import KEY, Small
 
+from refsr_bench.collectors.curation.answers import Fault, Manners, picture_suffix
 from refsr_bench.collectors.curation.asking import Asker
 from refsr_bench.collectors.curation.providers import ProviderFault, Question, flickr
-from refsr_bench.collectors.curation.web import Fault, Manners, Web, picture_suffix
+from refsr_bench.collectors.curation.web import Web
 
 FAST = Manners("a@b.example", per_second=1000, allow_private=True, backoff_s=0.01, attempts=3, max_wait_s=3.0)
 
