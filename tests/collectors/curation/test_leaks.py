@@ -32,13 +32,13 @@ def count_caught(pictures: list[Path], copies: int) -> tuple[int, list[str]]:
 
 
 def test_copies_in_disguise_are_refused_with_the_evidence(photographs: Path) -> None:
-    caught, missed = count_caught([photographs / name for name in QUERIES], 24)
+    caught, missed = count_caught([photographs / name for name in QUERIES], 12)
     assert not missed, missed
     query = load_image(photographs / "rocket.jpg")
     leak = find_leak(fingerprint(query, mirrored=True), fingerprint(np.ascontiguousarray(query[40:360, 500:60:-1])))
     assert leak.mirrored
     assert "of the query mirrored, at scale 1.00" in leak.explain()
-    assert caught == 24
+    assert caught == 12
 
 
 def test_another_view_is_not_a_copy(photographs: Path) -> None:

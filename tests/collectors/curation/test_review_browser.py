@@ -218,7 +218,12 @@ def test_the_static_page_needs_no_server(browser: Any, work: Path, tmp_path: Pat
     command = [sys.executable, "-m", "refsr_bench", "curate", "review", str(work), "--static", str(tmp_path / "page")]
     subprocess.run(command, check=True, capture_output=True)
     page = opened_static(browser, tmp_path / "page" / "index.html", "bob")
-    assert page.locator(".card img").evaluate_all("e => e.every(i => i.complete && i.naturalWidth > 50)")
+    shown = page.locator(".card img")
+    for _ in range(100):  # they are loaded lazily
+        if shown.evaluate_all("e => e.every(i => i.complete && i.naturalWidth > 50)"):
+            break
+        page.wait_for_timeout(200)
+    assert shown.evaluate_all("e => e.map(i => i.naturalWidth > 50)") == [True] * shown.count()
     shoot(page, "7-static")
     page.keyboard.press("1")
     page.keyboard.press("n")
@@ -249,7 +254,6 @@ def opened_static(browser: Any, path: Path, reviewer: str) -> Any:
     page.keyboard.type(reviewer)
     page.keyboard.press("Enter")
     page.wait_for_selector(".card")
-    page.wait_for_load_state("networkidle")
     return page
 
 

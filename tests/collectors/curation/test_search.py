@@ -130,7 +130,8 @@ def test_7500_pictures(tmp_path: Path, dev_data: Path, killed: bool, capsys: pyt
         assert running.returncode == 6, err
         assert not again
         assert counts["ok"] + counts["failed"] + counts["refused"] == 7500
-        assert counts["failed"] == len(faults)
+        # Of the storm's 40 victims some may have been asked in vain as often as is allowed; a later run gets them.
+        assert len(faults) <= counts["failed"] <= len(faults) + 40
         assert all(row.error for row in client.rows() if row.status == "failed")
         assert memory < 600e6
         assert seconds < 180 or os.getloadavg()[0] > 2 * (os.cpu_count() or 1), "under 3 minutes on a quiet machine"
