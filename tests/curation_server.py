@@ -11,6 +11,7 @@ import json
 import sys
 import threading
 import time
+import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,11 @@ class Handler(BaseHTTPRequestHandler):
             self._reply(200, Path(value).read_bytes(), "image/jpeg")
         elif kind == "endless":
             self._endless()
+        elif kind == "bomb":
+            body = zlib.compress(b"\xff\xd8\xff" + bytes(40_000_000))
+            self._reply(200, body, "image/jpeg", {"Content-Encoding": "deflate"})
+        elif kind == "slow":
+            time.sleep(float(value))
         else:
             raise AssertionError(fault)
 

@@ -57,10 +57,10 @@ class World(Small):
         shutil.copy(dev_data / "train/bsds500_train/113044.jpg", queries / "113044.jpg")
         own = {"10265353_3838484249.jpg", "10.jpg", "100075.jpg", "113044.jpg"}
         for text, folder in scenes.items():
-            for path in [p for p in sorted((dev_data / folder).glob("*.jpg")) if p.name not in own][:10:2]:
+            for path in [p for p in sorted((dev_data / folder).glob("*.jpg")) if p.name not in own][:8:2]:
                 self.views[text].append(f"/p/{text[:4]}/{path.name}")
                 pictures[self.views[text][-1]] = str(path)
-        others = [p for p in sorted((dev_data / "train/bsds500_train").glob("*.jpg")) if p.name not in own][:12]
+        others = [p for p in sorted((dev_data / "train/bsds500_train").glob("*.jpg")) if p.name not in own][:7]
         distractors = [f"/p/other/{path.name}" for path in others]
         pictures |= {f"/p/other/{path.name}": str(path) for path in others}
         rng = np.random.default_rng(7)
@@ -75,8 +75,8 @@ class World(Small):
         hostile = "<script>alert(1)</script>=HYPERLINK(0)\x1b[31m\u202e"
         extra = ["/private/x.jpg", "/p/gone.jpg", "/p/noai.jpg", "/p/html.jpg", "/p/broken.jpg", "/p/away.jpg"]
         entries = {
-            "sacre coeur": [self.copies[0], *self.views["sacre coeur"], *distractors[:5]],
-            "lund street": [self.copies[1], *self.views["lund street"], *distractors[3:8]],
+            "sacre coeur": [self.copies[0], *self.views["sacre coeur"], *distractors[:3]],
+            "lund street": [self.copies[1], *self.views["lund street"], *distractors[3:6]],
             "deer": [self.copies[2], *distractors, *extra],
         }
         searches = {

@@ -18,6 +18,7 @@ from refsr_bench.collectors.curation.answers import Fault, Manners, picture_suff
 from refsr_bench.collectors.curation.asking import Asker
 from refsr_bench.collectors.curation.providers import ProviderFault, Question, flickr
 from refsr_bench.collectors.curation.web import Web
+from refsr_bench.collectors.http import Timeouts
 
 FAST = Manners("a@b.example", per_second=1000, allow_private=True, backoff_s=0.01, attempts=3, max_wait_s=3.0)
 
@@ -127,13 +128,21 @@ def test_the_limit_of_a_host_holds_under_8_threads(serve: Any) -> None:
 
 
 def test_pages_and_endless_bodies_are_not_pictures(serve: Any) -> None:
-    small = serve(faults={"/a.jpg": ["html"], "/b.jpg": ["page"], "/c.jpg": ["endless"]})
+    small = serve(faults={"/a.jpg": ["html"], "/b.jpg": ["page"], "/c.jpg": ["endless"], "/d.jpg": ["bomb"]})
     body = Web(FAST).get_picture(f"{small.url}/a.jpg").body
     with pytest.raises(Fault, match="a web page"):
         picture_suffix(body)
     assert "text/html, not a picture" in str(refusal(Web(FAST), f"{small.url}/b.jpg"))
-    fault = refusal(Web(FAST._replace(max_bytes=300_000)), f"{small.url}/c.jpg")
-    assert "more than 300,000 bytes" in str(fault)
+    for path in ("/c.jpg", "/d.jpg"):  # without end, and compressed from 40 MB to 40 kB
+        fault = refusal(Web(FAST._replace(max_bytes=300_000)), f"{small.url}{path}")
+        assert "more than 300,000 bytes" in str(fault)
+
+
+def test_a_silent_server_is_left_for_a_later_run(serve: Any) -> None:
+    small = serve(faults={"/a.jpg": ["slow 1.5"]})
+    fault = refusal(Web(FAST._replace(timeouts=Timeouts(1.0, 0.3), attempts=2)), f"{small.url}/a.jpg")
+    assert "does not answer in time" in str(fault)
+    assert not fault.lasting
 
 
 @pytest.mark.parametrize(
