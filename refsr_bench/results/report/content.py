@@ -222,7 +222,9 @@ def _printed(line: Line, dataset: str) -> tuple[Printed, ...]:
     if line.info is None:
         return ()
     numbers = published_for(line.info.model, dataset.partition("@")[0])
-    return tuple(describe_printed(p, str(line.info.protocol.get("name", "")), line.info.refs_rule) for p in numbers)
+    beside = [p for p in numbers if "rgb" not in p.protocol.lower()]  # the tables begin with luma
+    printed = [describe_printed(p, str(line.info.protocol.get("name", "")), line.info.refs_rule) for p in beside]
+    return tuple(sorted(printed, key=lambda p: not p.comparable))
 
 
 def describe_printed(published: Published, protocol: str, refs_rule: str) -> Printed:
