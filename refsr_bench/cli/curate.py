@@ -99,7 +99,7 @@ def search(work: Path, providers: tuple[str, ...], as_json: bool, **options: Any
     from refsr_bench.collectors.curation.answers import Manners
     from refsr_bench.collectors.curation.asking import Asker
     from refsr_bench.collectors.curation.queries import draw_queries, read_captions, take_folder
-    from refsr_bench.collectors.curation.rows import CANDIDATES, QUERIES, Candidate, Query, read_rows
+    from refsr_bench.collectors.curation.rows import CANDIDATES, QUERIES, SEARCHES, Candidate, Query, read_rows
     from refsr_bench.collectors.curation.search import Plan, gather_candidates
     from refsr_bench.collectors.curation.web import Web
 
@@ -145,6 +145,10 @@ def search(work: Path, providers: tuple[str, ...], as_json: bool, **options: Any
         click.echo(
             f"{len(queries)} queries; {counts.ok} candidates fetched, {counts.refused} refused, {counts.failed} failed"
             f"; each is a row of {work / CANDIDATES}"
+        )
+    if counts.unanswered and not counts.passing:
+        raise NetworkError(
+            f"{counts.unanswered} search(es) got no answer, see {work / SEARCHES}", "run the same command again"
         )
     if counts.passing:
         rows = [row for row in read_rows(work / CANDIDATES, Candidate) if not row.lasting and row.error]

@@ -55,12 +55,14 @@ class Plan(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """How many candidates there are now, and how many a later run will ask for again."""
+    """How many candidates there are now, and how many a later run will ask for again; what got no answer."""
 
     ok: int
     refused: int
     failed: int
     passing: int
+    unanswered: int
+    """Questions to which a provider gave no answer in this run."""
 
 
 def gather_candidates(
@@ -110,8 +112,9 @@ def _gather(
             latest[row.query, row.key] = row
 
         wanted: list[Candidate] = []
+        unanswered: list[str] = []
         for query in queries:
-            for row, path in _named(query, plan, asker, report, note):
+            for row, path in _named(query, plan, asker, report, note, unanswered):
                 before = latest.get((row.query, row.key))
                 if before is not None and (before.status == "ok" or before.lasting) and not _now_allowed(before, row):
                     continue
@@ -130,6 +133,7 @@ def _gather(
         refused=sum(row.status == "refused" for row in rows),
         failed=sum(row.status == "failed" for row in rows),
         passing=sum(row.status != "ok" and not row.lasting for row in rows),
+        unanswered=len(unanswered),
     )
 
 
@@ -139,7 +143,12 @@ def _now_allowed(before: Candidate, row: Candidate) -> bool:
 
 
 def _named(
-    query: Query, plan: Plan, asker: Asker, report: Callable[[Search], None], note: Callable[[str], None]
+    query: Query,
+    plan: Plan,
+    asker: Asker,
+    report: Callable[[Search], None],
+    note: Callable[[str], None],
+    unanswered: list[str],
 ) -> Iterator[tuple[Candidate, Path | None]]:
     """What the providers name for a query, as rows to be; a provider that fails is a row of its own."""
     for name, provider in plan.providers.items():
@@ -156,6 +165,8 @@ def _named(
                 error = str(fault)
             except (AttributeError, KeyError, TypeError, ValueError, IndexError) as fault:
                 error = f"the answer has an unknown form ({type(fault).__name__}: {fault})"
+            if error is not None:
+                unanswered.append(name)
         report(Search(query=query.name, provider=name, text=query.text, found=len(found), time=now(), error=error))
         if error is not None:
             note(f"{query.name}: {name}: {error}")

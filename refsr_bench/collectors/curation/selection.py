@@ -75,7 +75,8 @@ def accept(pools: Sequence[Pool], decisions: Iterable[Decision], prefer: str | N
     for pool in pools:
         found = {name: s for name, s in by_query[pool.query.name].items() if s.verdict is not None}
         outcomes = {s.verdict.reference for s in found.values() if s.verdict is not None}
-        if not found:
+        known = {row.candidate.sha256 for row in pool.rows if row.rank is not None}
+        if not found or not outcomes <= {None, *known}:  # a choice that is no candidate any more is no choice
             undecided.append(pool.query.name)
         elif len(outcomes) > 1 and prefer not in found:
             disputed.append(pool.query.name)

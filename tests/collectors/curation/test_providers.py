@@ -92,6 +92,8 @@ def test_commons_continues_and_takes_scaled_copies() -> None:
     ]
     assert ask.asked[1]["gsroffset"] == "2"
     assert (found[1].creator, normalise_licence(found[1].licence)) == ("Ann", "cc-by-sa-3.0")
+    with pytest.raises(ProviderFault, match="Waiting for a database"):
+        find(COMMONS, Answers({"error": {"code": "maxlag", "info": "Waiting for a database server"}}))
 
 
 def test_flickr_needs_a_key_and_says_what_flickr_says(monkeypatch: pytest.MonkeyPatch) -> None:

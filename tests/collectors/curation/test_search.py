@@ -226,6 +226,17 @@ def test_queries_are_drawn_and_every_attempt_is_a_row(tmp_path: Path, photograph
         server.stdout.close()
 
 
+def test_a_provider_that_does_not_answer_is_a_row_and_exit_6(tmp_path: Path, photographs: Path) -> None:
+    (tmp_path / "queries").mkdir()
+    shutil.copy(photographs / "coffee.png", tmp_path / "queries")
+    search = ["search", tmp_path / "w", "--queries", tmp_path / "queries", "--provider", "openverse", "--allow-private"]
+    done = run(*search, "--contact", "a@b.example", "--endpoint", "openverse=file:///etc/passwd")
+    assert done.returncode == 6, done.stderr
+    assert "1 search(es) got no answer" in done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "w" / "searches.jsonl").read_text().splitlines()]
+    assert "only http and https" in rows[0]["error"]
+
+
 def test_an_interrupted_search_ends_at_once_and_goes_on(tmp_path: Path, photographs: Path) -> None:
     faults = {f"/p/many/{i}.jpg": ["busy 250", "file /dev/null"] for i in range(3)}
     client = Client(tmp_path, [photographs / "rocket.jpg"], 1, 6, faults=faults)

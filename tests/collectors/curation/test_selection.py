@@ -92,6 +92,8 @@ def test_reviewers_who_differ_make_a_dispute(pools: list[Pool]) -> None:
     found = accept(pools, rows)
     assert (found.disputed, found.undecided) == (("coffee",), ("motorcycle_left",))
     assert [row.reference for row in found.rows] == [None]
+    gone = [pool.model_copy(update={"rows": pool.rows[1:]}) for pool in pools]
+    assert "coffee" in accept(gone, rows, prefer="ann").undecided
     chosen = {row.query: row for row in accept(pools, rows, prefer="ann").rows}["coffee"]
     assert chosen.reference is not None
     assert (chosen.reference.sha256, chosen.category, chosen.reason) == (first, "indoor", "same light")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from refsr_bench.collectors.curation.providers import Ask, Found, Provider, Question, text_of
+from refsr_bench.collectors.curation.providers import Ask, Found, Provider, ProviderFault, Question, text_of
 
 ENDPOINT = "https://commons.wikimedia.org/w/api.php"
 PAGE_SIZE = 50
@@ -32,6 +32,8 @@ def search(question: Question, ask: Ask) -> Iterator[Found]:
     left = question.top
     while left > 0:
         answer = ask(question.endpoint or ENDPOINT, {**params, **more})
+        if isinstance(answer, dict) and "error" in answer:
+            raise ProviderFault(f"Commons answers: {text_of(answer['error'].get('info', answer['error']))}")
         pages = answer.get("query", {}).get("pages", []) if isinstance(answer, dict) else []
         pages = [page for page in pages if isinstance(page, dict)]
         for page in sorted(pages, key=lambda page: int(page.get("index", 0)))[:left]:
