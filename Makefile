@@ -23,8 +23,8 @@ demo: $(STAMP)  ## build the embedded demo set, evaluate bicubic on it, print th
 	$(BIN)/refsr-bench eval bicubic --dataset demo --out runs/demo/bicubic --overwrite > /dev/null
 	$(BIN)/refsr-bench leaderboard runs/demo
 	$(BIN)/refsr-bench leaderboard runs/demo --format html --out runs/demo-report
-	$(BIN)/refsr-bench build transformed --of demo --kind rotation --set limit=14 --set angles=none > /dev/null
-	$(BIN)/refsr-bench robustness oracle identity sift --dataset demo-rotation --out runs/demo-robustness --overwrite > /dev/null
+	$(BIN)/refsr-bench build transformed --of demo --kind rotation --set limit=14 --set angles=none --out runs/demo-rotation > /dev/null
+	$(BIN)/refsr-bench robustness oracle identity sift --dataset runs/demo-rotation --out runs/demo-robustness --overwrite > /dev/null
 	$(BIN)/refsr-bench plot robustness runs/demo-robustness --metrics aee,pck@8 --show bars --out runs/demo-robustness.png
 
 test: $(STAMP)  ## run all tests that need neither a GPU nor the network
