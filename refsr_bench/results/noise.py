@@ -36,9 +36,16 @@ class ProtocolNoise(NamedTuple):
         """What moves the metric most without being a mistake; None if nothing was measured for it.
 
         Protocols of published methods, and changes of one choice other than luma and LR filter: those two move scores
-        by a dB and more, which nobody would call noise.
+        by a dB and more, which nobody would call noise. A protocol of RGB is left out, as its difference is to luma.
         """
-        own = [e for e in self.effects if e.metric == metric and not ("+ch=" in e.protocol or "+lr=" in e.protocol)]
+        mistakes = ("+ch=", "+lr=")
+        own = [
+            effect
+            for effect in self.effects
+            if effect.metric == metric
+            and "ch:rgb" not in effect.changed
+            and not any(mistake in effect.protocol for mistake in mistakes)
+        ]
         return max(own, key=lambda effect: abs(effect.difference), default=None)
 
     def exceeds(self, metric: str, difference: float) -> bool:

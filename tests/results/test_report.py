@@ -147,6 +147,7 @@ def test_measured_protocol_noise_is_packed_and_plausible() -> None:
     largest = noise.largest("psnr_y")
     assert largest is not None
     assert 0.03 < abs(largest.difference) < 0.5
+    assert noise.largest("psnr_rgb") is None, "it was measured against luma, which says nothing about RGB"
     full = [e.difference for e in noise.effects if e.protocol.endswith("+ch=y601full") and e.metric == "psnr_y"]
     assert full == pytest.approx([20 * math.log10(219 / 255)] * len(full), abs=1e-4)
     assert full
