@@ -53,6 +53,19 @@ _OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace another run
 @_LIMIT
 @_MODIFIED
 @click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda or cuda:N.")
+@click.option(
+    "--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True, help="Of the convolutions."
+)
+@click.option(
+    "--memory-budget",
+    default="auto",
+    show_default=True,
+    metavar="SIZE",
+    help="What restoring one picture may take, e.g. 2GB; larger ones are cut into tiles that change nothing.",
+)
+@click.option(
+    "--allow-inexact-tiles", is_flag=True, help="Allow tiles that do change the result, where no others fit; signed."
+)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="An option of the model, e.g. weights=DIR.")
 @click.option(
     "--shard", metavar="I/N", callback=parse_shard, help="Only every N-th sample from the I-th; then: merge RUN_DIR."
@@ -70,6 +83,9 @@ def eval_command(
     limit: int | None,
     allow_modified: bool,
     device: str,
+    precision: str,
+    memory_budget: str,
+    allow_inexact_tiles: bool,
     settings: tuple[str, ...],
     shard: Shard | None,
     out: Path | None,
@@ -106,7 +122,13 @@ def eval_command(
     several_rules = len({task.refs_rule for task in tasks}) > 1
     if several_rules and len(protocols) > 1:
         raise UsageError("several reference rules and several protocols: one of the two must be one")
-    plugin = load_plugin(model_name, settings, {"device": rank.own_device(device) if rank else device})
+    asked = {
+        "device": rank.own_device(device) if rank else device,
+        "precision": precision,
+        "memory_budget": memory_budget,
+        "allow_inexact_tiles": "yes" if allow_inexact_tiles else "no",
+    }
+    plugin = load_plugin(model_name, settings, asked)
     if rank and "device" in plugin.options:
         plugin.options["device"] = device
     targets = []

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from refsr_bench.schema import ModelCard, Record, Row, RunInfo
     from refsr_bench.store import Dataset
 
-DEFAULT_OPTIONS = {"device": "cpu"}
+DEFAULT_OPTIONS = {"device": "cpu", "precision": "fp32", "memory_budget": "auto", "allow_inexact_tiles": "no"}
 """Options that every command offers, and the values that a model which does not know them has anyway."""
 
 

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import math
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 TAPS = 9
 """Taps of the 3×3 kernel, row-major: tap 3i + j sits at (y, x) = (i - 1, j - 1)."""
 
 
-def deform_conv(feature: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def deform_conv(
+    feature: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    origin: tuple[int, int] = (0, 0),
+) -> Tensor:
     """Convolve 3×3 (stride 1, padding 1), each tap reading where its offset points, times its mask; offsets in px.
 
     Positions are sampled bilinearly; a neighbour outside the feature map counts as zero, so at or beyond one pixel
@@ -21,34 +30,49 @@ def deform_conv(feature: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, b
     ``g * C / G ... (g + 1) * C / G - 1``.
 
     feature ``(B, C, h, w)``; offset ``(B, G * 9 * 2, h, w)``; mask ``(B, G * 9, h, w)``; weight ``(C_out, C, 3, 3)``.
-    Returns ``(B, C_out, h, w)``. Differentiable in every argument; at whole-pixel positions the derivative is the one
-    towards larger coordinates. Works tap by tap: without gradients, memory grows with C·h·w and not
-    with nine times that.
+    Returns ``(B, C_out, h, w)``. Offset and mask may be a window of the whole, whose first pixel ``origin`` (y, x)
+    tells; then so is the result. Differentiable in every argument; at whole-pixel positions the derivative is the one
+    towards larger coordinates. Works tap by tap, and backwards too: each tap is sampled again for its gradient, so that
+    memory grows with C·h·w and not with nine times that. On CUDA torchvision's kernel is used where it is installed.
     """
-    batch, channels, height, width = feature.shape
+    if feature.is_cuda and find_spec("torchvision") is not None and feature.shape[2:] == mask.shape[2:]:
+        from torchvision.ops import deform_conv2d
+
+        fused: Tensor = deform_conv2d(feature, offset, weight, bias, padding=1, mask=mask)
+        return fused
+    batch, channels, *size = feature.shape
+    height, width = mask.shape[2:]
     groups = mask.shape[1] // TAPS
     # Channels last: one row of the table is what one group holds at one pixel.
-    table = feature.permute(0, 2, 3, 1).reshape(batch * height * width * groups, channels // groups)
+    table = feature.permute(0, 2, 3, 1).reshape(batch * size[0] * size[1] * groups, channels // groups).to(offset.dtype)
     tap_offsets = offset.reshape(batch, groups, TAPS, 2, height, width).permute(2, 3, 0, 4, 5, 1)
     tap_masks = mask.reshape(batch, groups, TAPS, height, width).permute(2, 0, 3, 4, 1)
     tap_weights = weight.reshape(weight.shape[0], channels, TAPS).permute(2, 1, 0)
     y, x = (
-        torch.arange(size, device=feature.device, dtype=feature.dtype).view(shape)
-        for size, shape in ((height, (1, -1, 1, 1)), (width, (1, 1, -1, 1)))
+        torch.arange(first, first + count, device=offset.device, dtype=offset.dtype).view(shape)
+        for first, count, shape in ((origin[0], height, (1, -1, 1, 1)), (origin[1], width, (1, 1, -1, 1)))
     )
-    result = feature.new_zeros(batch * height * width, weight.shape[0])
+    result = offset.new_zeros(batch * height * width, weight.shape[0])
     for tap in range(TAPS):
-        sampled = _sample(
+        arguments = (
             table,
             y + (tap // 3 - 1) + tap_offsets[tap, 0],
             x + (tap % 3 - 1) + tap_offsets[tap, 1],
             tap_masks[tap],
-            (height, width),
+            (size[0], size[1]),
+            tap_weights[tap],
         )
-        result = result + sampled.view(-1, channels) @ tap_weights[tap]
+        if torch.is_grad_enabled():
+            result = result + checkpoint(_apply_tap, *arguments, use_reentrant=False, preserve_rng_state=False)
+        else:
+            result += _apply_tap(*arguments)
     if bias is not None:
         result = result + bias
     return result.view(batch, height, width, -1).permute(0, 3, 1, 2).contiguous()
+
+
+def _apply_tap(table: Tensor, y: Tensor, x: Tensor, mask: Tensor, size: tuple[int, int], weight: Tensor) -> Tensor:
+    return _sample(table, y, x, mask, size).view(-1, len(weight)) @ weight
 
 
 def _sample(table: Tensor, y: Tensor, x: Tensor, mask: Tensor, size: tuple[int, int]) -> Tensor:
@@ -91,10 +115,15 @@ class DynAgg(nn.Module):
         nn.init.zeros_(self.conv_offset_mask.weight)
         nn.init.zeros_(self.conv_offset_mask.bias)  # type: ignore[arg-type]
 
-    def forward(self, reference: Tensor, offset_feature: Tensor, pre_offset: Tensor) -> Tensor:
-        """Aggregate reference features ``(B, C, h, w)``; see `offsets_and_mask` for the other two."""
+    def forward(
+        self, reference: Tensor, offset_feature: Tensor, pre_offset: Tensor, origin: tuple[int, int] = (0, 0)
+    ) -> Tensor:
+        """Aggregate reference features ``(B, C, h, w)``.
+
+        See `offsets_and_mask` for the next two, which may be a window of the whole that begins at ``origin`` (y, x).
+        """
         offset, mask = self.offsets_and_mask(offset_feature, pre_offset)
-        return deform_conv(reference, offset, mask, self.weight, self.bias)
+        return deform_conv(reference, offset, mask, self.weight, self.bias, origin)
 
     def offsets_and_mask(self, offset_feature: Tensor, pre_offset: Tensor) -> tuple[Tensor, Tensor]:
         """Turn learned features and matches into the offsets (px) and masks that `deform_conv` takes.

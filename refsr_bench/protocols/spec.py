@@ -218,6 +218,8 @@ _EXACT_MEANINGS = {
     ("centre", "4i"): "a feature cell (i, j) stands for HR pixel (4i, 4j), as in the released training code",
     ("mask", "inframe10"): "only matches whose true point lies at least 10 px inside the reference's picture",
     ("mask", "visible"): "only pixels whose true point lies on the reference's picture",
+    ("prec", "bf16"): "the model's convolutions multiply numbers rounded to bfloat16; its matches are those of float32",
+    ("tiles", "inexact8"): "where memory demanded it, pictures were restored in tiles that see only 8 px around them",
     ("guess", "bicubic"): "the model starts from a bicubic enlargement where its release starts from MDSR's picture",
     ("guess", "mdsr"): "the model starts from MDSR's picture, as its release does",
     ("in", "lrup"): "the matcher sees the LR image, enlarged by 4 with Pillow's bicubic, and the reference",

@@ -39,31 +39,51 @@ CARDS = {card.name: card for card in (CARD, CARD_GAN, CARD_SMALL)}
 Variant = Literal["mse", "gan"]
 
 
-def build(weights: str | Path | None = None, device: str = "cpu", variant: Variant = "mse") -> SRModel:
+def build(
+    weights: str | Path | None = None,
+    device: str = "cpu",
+    variant: Variant = "mse",
+    precision: str = "fp32",
+    memory_budget: str = "auto",
+    allow_inexact_tiles: str = "no",
+    compile: str = "no",
+) -> SRModel:
     """Load C2-Matching.
 
     weights : a folder with the imported files, or with the published ones under their official names; without it the
     model folder is searched, and if they are not there the small network comes instead, whose weights are in the
-    package and whose card says so (not for ``gan``). device : ``cpu``, ``cuda`` or ``cuda:N``. variant : ``mse``, the
-    release's name for the network trained with L1, or ``gan``. UsageError: an unknown device or variant.
+    package and whose card says so (not for ``gan``, nor with the options it does not know). device : ``cpu``, ``cuda``
+    or ``cuda:N``. variant : ``mse``, the release's name for the network trained with L1, or ``gan``. precision :
+    ``bf16`` runs the restoration network and VGG-19 in bfloat16; the matches stay those of float32. memory_budget :
+    what restoring may take beside the features, e.g. ``2GB``; larger pictures are done in tiles that change nothing,
+    unless ``allow_inexact_tiles`` is ``yes`` and nothing else fits. compile : ``yes`` compiles the restoration network,
+    which pays after many pictures. UsageError: an unknown value.
     ManualStepNeeded: weights missing.
     """
     if variant not in {"mse", "gan"}:
         raise UsageError(f"C2-Matching has no variant {variant!r}", did_you_mean(variant, ("mse", "gan")))
-    from refsr_bench.models.c2matching.inference import load_model
+    from refsr_bench.models.c2matching.inference import load_model, read_settings
 
     card = CARD if variant == "mse" else CARD_GAN
+    settings = read_settings(precision, memory_budget, allow_inexact_tiles, compile)
     try:
-        return load_model(card, f"restoration-{variant}", weights, device)
+        return load_model(card, f"restoration-{variant}", weights, device, settings)
     except ManualStepNeeded:
-        if weights is not None or variant == "gan":
+        if weights is not None or variant == "gan" or settings.signature_keys:
             raise
     return build_small(device=device)
 
 
-def build_gan(weights: str | Path | None = None, device: str = "cpu") -> SRModel:
+def build_gan(
+    weights: str | Path | None = None,
+    device: str = "cpu",
+    precision: str = "fp32",
+    memory_budget: str = "auto",
+    allow_inexact_tiles: str = "no",
+    compile: str = "no",
+) -> SRModel:
     """Load C2-Matching trained with its GAN loss; options as in `build`."""
-    return build(weights, device, "gan")
+    return build(weights, device, "gan", precision, memory_budget, allow_inexact_tiles, compile)
 
 
 def build_small(weights: str | Path | None = None, device: str = "cpu", label: str | None = None) -> SRModel:

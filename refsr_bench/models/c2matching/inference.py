@@ -4,38 +4,74 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from refsr_bench.errors import UsageError
+from refsr_bench.errors import UsageError, did_you_mean
 from refsr_bench.images import pad_zero, resize_bicubic
 from refsr_bench.models.c2matching.exact import PATCH
 from refsr_bench.models.c2matching.extractor import Extractor
 from refsr_bench.models.c2matching.matching import find_offsets
 from refsr_bench.models.c2matching.restoration import Restoration
 from refsr_bench.models.c2matching.roles import load_roles
+from refsr_bench.models.c2matching.tiling import DEFAULT_BUDGET, INEXACT_HALO, read_bytes
 from refsr_bench.models.matchers.cells import contrastive_matcher
-from refsr_bench.models.tensors import select_device, to_image, to_tensor
+from refsr_bench.models.tensors import has_bf16, round_to_bf16, select_device, to_image, to_tensor
 from refsr_bench.models.vgg import VGG19, load_vgg19
 from refsr_bench.models.weights import load_into
 from refsr_bench.schema import Matches, ModelCard
 
 SCALE = 4
+PRECISIONS = ("fp32", "bf16")
+
+Precision = Literal["fp32", "bf16"]
+
+
+class Settings(NamedTuple):
+    """How the networks are run; see `refsr_bench.models.c2matching.build`."""
+
+    precision: Precision = "fp32"
+    memory_budget: int = DEFAULT_BUDGET
+    allow_inexact_tiles: bool = False
+    compile: bool = False
+
+    @property
+    def signature_keys(self) -> dict[str, str]:
+        """What of this can change a score."""
+        keys = {"prec": "bf16"} if self.precision == "bf16" else {}
+        return keys | ({"tiles": f"inexact{INEXACT_HALO}"} if self.allow_inexact_tiles else {})
 
 
 class C2Matching:
     """The three networks of C2-Matching, ready to restore."""
 
     def __init__(
-        self, card: ModelCard, extractor: Extractor, vgg: VGG19, restoration: Restoration, device: torch.device
+        self,
+        card: ModelCard,
+        extractor: Extractor,
+        vgg: VGG19,
+        restoration: Restoration,
+        device: torch.device,
+        settings: Settings | None = None,
     ) -> None:
-        self.card = card
+        settings = settings or Settings()
+        self.card = card.model_copy(update={"signature_keys": card.signature_keys | settings.signature_keys})
         self.device = device
-        self.extractor = extractor.eval().to(device)
-        self.vgg = vgg.eval().to(device)
-        self.restoration = restoration.eval().to(device)
+        self.extractor, self.vgg, self.restoration = extractor, vgg, restoration
+        for net in (extractor, vgg, restoration):
+            net.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        restoration.memory_budget = settings.memory_budget
+        restoration.allow_inexact_tiles = settings.allow_inexact_tiles
+        # The extractor stays in float32: which match wins hangs on small differences.
+        self.autocast = settings.precision == "bf16" and has_bf16(device)
+        if settings.precision == "bf16" and not self.autocast:
+            round_to_bf16(self.vgg)
+            round_to_bf16(self.restoration)
+        if settings.compile:
+            self.restoration.compile(dynamic=True)
 
     def restore(self, lr: NDArray[np.uint8], refs: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Super-resolve ``lr`` (H, W, 3) to float32 ``(4H, 4W, 3)``, not clamped, with the **first** reference only.
@@ -69,7 +105,8 @@ class C2Matching:
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
         ):
             pre_offsets = find_offsets(*self.extractor(lr_up, ref))
-            sr: torch.Tensor = self.restoration(lr, pre_offsets, self.vgg(ref))
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+                sr: torch.Tensor = self.restoration(lr, pre_offsets, self.vgg(ref))
         return sr
 
 
@@ -84,7 +121,9 @@ def pad_to_common_size(lr: NDArray[np.uint8], ref: NDArray[np.uint8]) -> tuple[N
     return pad_zero(lr, height, width), pad_zero(ref, SCALE * height, SCALE * width)
 
 
-def load_model(card: ModelCard, restoration_role: str, weights: str | Path | None, device: str) -> C2Matching:
+def load_model(
+    card: ModelCard, restoration_role: str, weights: str | Path | None, device: str, settings: Settings
+) -> C2Matching:
     """Load the three networks and note on the card the hash of each published file they came from."""
     target = select_device(device)
     loaded = load_roles(("extractor", restoration_role, "vgg19"), weights)
@@ -93,4 +132,17 @@ def load_model(card: ModelCard, restoration_role: str, weights: str | Path | Non
     load_into(restoration, loaded[restoration_role].state, loaded[restoration_role].source)
     vgg = load_vgg19(loaded["vgg19"].state, loaded["vgg19"].source)
     hashes = {role: part.sha256 for role, part in loaded.items()}
-    return C2Matching(card.model_copy(update={"weights_sha256": hashes}), extractor, vgg, restoration, target)
+    return C2Matching(card.model_copy(update={"weights_sha256": hashes}), extractor, vgg, restoration, target, settings)
+
+
+def read_settings(precision: str, memory_budget: str, allow_inexact_tiles: str, compile: str) -> Settings:
+    """Read what was asked for as text; `UsageError` names what is no value of its option."""
+    if precision not in PRECISIONS:
+        raise UsageError(f"there is no precision {precision!r}", did_you_mean(precision, PRECISIONS))
+    budget = DEFAULT_BUDGET if memory_budget == "auto" else read_bytes(memory_budget)
+    switches = []
+    for name, value in (("allow_inexact_tiles", allow_inexact_tiles), ("compile", compile)):
+        if value not in {"yes", "no"}:
+            raise UsageError(f"{name}={value!r} must be yes or no")
+        switches.append(value == "yes")
+    return Settings(cast(Precision, precision), budget, *switches)
