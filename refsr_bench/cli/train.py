@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from refsr_bench.cli.output import json_option, note, print_json, show_progress
+from refsr_bench.cli.train_zoo import TrainGroup, any_model
 from refsr_bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _THREADS = click.option(
 )
 
 
-@click.group()
+@click.group(cls=TrainGroup)
 def train() -> None:
     """Train a model from photographs or from a built dataset.
 
@@ -39,6 +40,9 @@ def train() -> None:
       refsr-bench train c2matching --stage student --preset small --photos ~/photos
       refsr-bench train c2matching --stage restoration --data cufed --set extractor=runs/student
     """
+
+
+train.add_command(any_model)
 
 
 @train.command()
@@ -94,7 +98,7 @@ def c2matching(
         print_json(config.model_dump(mode="json"))
         return
     _use(threads)
-    _run(run_dir, config, _sources(data, photos, run_dir if resume else None), resume, validation, device, as_json)
+    _run(run_dir, config, pictures_from(data, photos, run_dir if resume else None), resume, validation, device, as_json)
 
 
 def _use(threads: int | None) -> None:
@@ -104,7 +108,9 @@ def _use(threads: int | None) -> None:
         use_threads(threads)
 
 
-def _sources(data: str | None, photos: tuple[Path, ...], resumed: Path | None) -> tuple[tuple[Source, ...], list[str]]:
+def pictures_from(
+    data: str | None, photos: tuple[Path, ...], resumed: Path | None
+) -> tuple[tuple[Source, ...], list[str]]:
     """The pictures to learn from and where they lie; a run that goes on remembers."""
     from refsr_bench.models.c2matching.config import stored_run
     from refsr_bench.models.c2matching.training_data import find_photographs, sources_of
@@ -224,7 +230,7 @@ def ladder(
     from refsr_bench.cli.ladder import climb
 
     _use(threads)
-    climb(_sources(None, photos, None), dataset, (steps, contrastive_steps), settings, out, device, _train_here)
+    climb(pictures_from(None, photos, None), dataset, (steps, contrastive_steps), settings, out, device, _train_here)
 
 
 @train.command()

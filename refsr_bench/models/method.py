@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,9 @@ from refsr_bench.models.weights import Identified, check_imported, load_checkpoi
 from refsr_bench.schema import Image, ModelCard
 
 SCALE = 4
+
+TRAINED = "trained.json"
+"""Lies beside the weights that ``train`` wrote: model, sizes, steps, pictures."""
 
 
 class Parts(NamedTuple):
@@ -61,6 +64,8 @@ class Method(NamedTuple):
     """Frozen networks it needs besides: "extractor", "vgg19"."""
     tile_margin_px: int | None = None
     """LR px around a tile that its result depends on; None: on the whole picture, or nobody measured it."""
+    start: Callable[[nn.Module, VGG19], None] | None = None
+    """Brings a new network to where its training begins: some have VGG-19 inside."""
     takes_guess: bool = False
     """Whether the released path is fed MDSR's SR picture (`first_guess`)."""
 
@@ -136,27 +141,49 @@ def load_model(name: str, weights: str | Path | None, device: str, untrained: bo
         named = {"name": f"{name}-untrained", "trained_on": "nothing: random numbers"}
         card = card.model_copy(update={**named, "signature_keys": _guess_key(method, None)})
         return ZooModel(card, method, random_parts(method, target))
-    network, hashes = method.network(), {}
+    trained = _trained_with(weights)
+    if trained and trained["model"] != name:
+        raise UsageError(f"{weights} holds weights of {trained['model']}, not of {name}")
+    network, hashes = method.network(**(trained["sizes"] if trained else {})), {}
     for role, path in _find_own(name, method, weights).items():
         imported = path.with_suffix(".json").is_file() and path.suffix == ".safetensors"
         hashes[role] = check_imported(path).source_sha256 if imported else store.sha256_file(path)
         state = load_checkpoint(path)
-        own = state if imported else identify(name, state, path, role).state
+        own = state if imported or trained else identify(name, state, path, role).state
         load_into(part_of(network, method, role), own, str(path))
-    parts = Parts(network, target)
-    if method.borrowed:
-        loaded = load_roles(method.borrowed, _folder_of_borrowed(name, method, weights))
-        hashes |= {role: part.sha256 for role, part in loaded.items()}
-        if "vgg19" in loaded:
-            parts = parts._replace(vgg=load_vgg19(loaded["vgg19"].state, loaded["vgg19"].source))
-        if "extractor" in loaded:
-            extractor = Extractor()
-            load_into(extractor, loaded["extractor"].state, loaded["extractor"].source)
-            parts = parts._replace(extractor=extractor)
+    parts, borrowed_hashes = load_borrowed(method, Parts(network, target), weights, name)
+    hashes |= borrowed_hashes
     if method.takes_guess and (guess := _imported_mdsr()) is not None:
         parts, hashes = parts._replace(guess=guess[0]), hashes | {"mdsr": guess[1]}
-    made = {"weights_sha256": hashes, "signature_keys": _guess_key(method, parts.guess)}
+    made: dict[str, Any] = {"weights_sha256": hashes, "signature_keys": _guess_key(method, parts.guess)}
+    if trained:
+        count = sum(parameter.numel() for parameter in network.parameters())
+        made |= {"name": f"{name}-l1", "title": f"{card.title}, re-trained with L1", "parameters": count}
+        made |= {"trained_on": trained["trained_on"], "adversarial": False, "weights_licence": "that of the pictures"}
     return ZooModel(card.model_copy(update=made), method, parts)
+
+
+def load_borrowed(method: Method, parts: Parts, weights: str | Path | None, name: str) -> tuple[Parts, dict[str, str]]:
+    """Add the frozen networks that a method needs, and their hashes; from the weights' folder or the imported ones."""
+    if not method.borrowed:
+        return parts, {}
+    loaded = load_roles(method.borrowed, _folder_of_borrowed(name, method, weights))
+    if "vgg19" in loaded:
+        parts = parts._replace(vgg=load_vgg19(loaded["vgg19"].state, loaded["vgg19"].source).to(parts.device))
+    if "extractor" in loaded:
+        extractor = Extractor()
+        load_into(extractor, loaded["extractor"].state, loaded["extractor"].source)
+        parts = parts._replace(extractor=extractor.eval().requires_grad_(False).to(parts.device))
+    return parts, {role: part.sha256 for role, part in loaded.items()}
+
+
+def _trained_with(weights: str | Path | None) -> dict[str, Any] | None:
+    """What ``train`` wrote beside its weights; None for weights from elsewhere."""
+    described = Path(weights).expanduser() / TRAINED if weights is not None else None
+    if described is None or not described.is_file():
+        return None
+    content: dict[str, Any] = json.loads(described.read_text("utf-8"))
+    return {**content, "sizes": {k: tuple(v) if isinstance(v, list) else v for k, v in content["sizes"].items()}}
 
 
 def _imported_mdsr() -> tuple[nn.Module, str] | None:
@@ -235,19 +262,24 @@ class ZooModel:
         """
         if self.card.uses_reference and not refs:
             raise UsageError(f"{self.card.name} needs a reference image", "choose a reference rule that gives one")
-        height, width = lr.shape[:2]
-        method = self.method
-        run = method.run or partial(_run_single, method)
-        padded = pad_to_multiple(lr, method.multiple, method.minimum)
-        step, least = SCALE * method.multiple, SCALE * method.minimum
-        fitted = [pad_to_multiple(ref, step, least) for ref in refs] if self.card.uses_reference else []
         # TF32 convolutions would change which match wins; cuDNN's choice of algorithm must not vary between runs.
         with (
             torch.inference_mode(),
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
         ):
-            sr = run(self.parts, padded, fitted)
-        return to_image(sr[:, :, : SCALE * height, : SCALE * width])
+            return to_image(restore_tensor(self.method, self.parts, lr, refs if self.card.uses_reference else []))
+
+
+def restore_tensor(method: Method, parts: Parts, lr: Image, refs: Sequence[Image]) -> Tensor:
+    """Super-resolve one picture to ``(1, 3, 4h, 4w)`` in [0, 1], not clamped; differentiable in the network."""
+    height, width = lr.shape[:2]
+    step, least = SCALE * method.multiple, SCALE * method.minimum
+    padded = pad_to_multiple(lr, method.multiple, method.minimum)
+    if method.run is None:
+        sr = run_single(method, parts.network, to_tensor(padded, parts.device))
+    else:
+        sr = method.run(parts, padded, [pad_to_multiple(ref, step, least) for ref in refs])
+    return sr[:, :, : SCALE * height, : SCALE * width]
 
 
 def pad_to_multiple(image: Image, multiple: int, minimum: int = 1) -> Image:
@@ -269,8 +301,8 @@ def first_guess(parts: Parts, lr: Image) -> Tensor:
     return made.clamp(0, 255).round() / 255
 
 
-def _run_single(method: Method, parts: Parts, lr: Image, refs: Sequence[Image]) -> Tensor:
-    x = to_tensor(lr, parts.device)
+def run_single(method: Method, network: nn.Module, x: Tensor) -> Tensor:
+    """A single-image network on RGB pictures ``(B, 3, h, w)`` in [0, 1], fed as it wants to be."""
     x = x * 2 - 1 if method.signed else x * method.input_scale
-    sr: Tensor = parts.network(x)
+    sr: Tensor = network(x)
     return (sr + 1) / 2 if method.signed else sr / method.input_scale

@@ -147,3 +147,22 @@ def _expected(last: str, caffe: bool) -> dict[str, Tensor]:
         for i, (name, layer) in enumerate(layers.items())
         for leaf, tensor in layer.state_dict().items()
     }
+
+
+def imagenet_state(net: VGG19) -> dict[str, Tensor]:
+    """The convolutions of a network in either convention, as if for RGB in [0, 1] normalised by ImageNet's numbers.
+
+    Keys as `VGG19`'s. Only at the zero padding of the picture's border do the features of the two conventions differ.
+    """
+    state = {key: value.clone() for key, value in net.state_dict().items()}
+    if net.convention == "torchvision":
+        return state
+    first, deviation, mean = (
+        state["features.0.weight"].flip(1),
+        channel_buffer(IMAGENET_STD),
+        channel_buffer(IMAGENET_MEAN),
+    )
+    offset = 255 * mean - channel_buffer(CAFFE_MEAN_BGR).flip(1)
+    state["features.0.bias"] += (first * offset).sum((1, 2, 3))
+    state["features.0.weight"] = first * 255 * deviation
+    return state

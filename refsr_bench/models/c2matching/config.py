@@ -163,11 +163,33 @@ class RestorationConfig(StageConfig):
         return self
 
 
+class L1Config(RestorationConfig):
+    """The one recipe for every other model of the zoo: L1 alone, Adam, references made from the photographs."""
+
+    model: str = "edsr-baseline"
+    """Name of a model as ``list models`` shows it."""
+    sizes: dict[str, int | tuple[int, ...]] = Field(default_factory=dict)
+    """Arguments that make its network smaller than released, e.g. ``{"width": 16}``."""
+    fit: Literal["resize-as-released", "crop"] = "crop"
+    iterations: Count = 20_000
+    batch: Count = 8
+    learning_rate: Positive = 2e-4
+    clip_norm: Annotated[float, Field(ge=0)] = 1.0
+    rise: Annotated[int, Field(ge=0)] = 100
+    generator_schedule: Literal["constant-as-released", "steps-as-configured", "cosine", "cooldown"] = "cooldown"
+    own_share: Share = 0.0
+    same_share: Share = 0.6
+    other_share: Share = 0.2
+    lr_share: Share = 0.1
+    black_share: Share = 0.1
+
+
 AnyConfig = TeacherConfig | StudentConfig | RestorationConfig
 STAGES: dict[str, type[TeacherConfig] | type[StudentConfig] | type[RestorationConfig]] = {
     "teacher": TeacherConfig,
     "student": StudentConfig,
     "restoration": RestorationConfig,
+    "l1": L1Config,
 }
 
 _SMALL_CONTRASTIVE = {
@@ -185,7 +207,7 @@ _SMALL_CONTRASTIVE = {
 }
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    "paper": {"teacher": {}, "student": {}, "restoration": {}},
+    "paper": {"teacher": {}, "student": {}, "restoration": {}, "l1": {}},
     "small": {
         "teacher": {**_SMALL_CONTRASTIVE, "iterations": 3_000, "schedule": "cooldown"},
         "student": {**_SMALL_CONTRASTIVE, "iterations": 3_000, "schedule": "cooldown", "distillation_weight": 0.0},

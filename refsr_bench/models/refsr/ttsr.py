@@ -11,10 +11,11 @@ from torch.nn import functional as F
 from refsr_bench.images import resize_bicubic
 from refsr_bench.models.blocks import ResidualBlock, conv
 from refsr_bench.models.method import Method, Parts
+from refsr_bench.models.refsr import SIGNED
 from refsr_bench.models.released import released_keys
 from refsr_bench.models.tensors import to_tensor
 from refsr_bench.models.transfer import find_matches, transfer
-from refsr_bench.models.vgg import IMAGENET_MEAN, IMAGENET_STD, vgg_layers
+from refsr_bench.models.vgg import IMAGENET_MEAN, IMAGENET_STD, VGG19, imagenet_state, vgg_layers
 from refsr_bench.schema import Image
 
 TEXTURE_CHANNELS = (256, 128, 64)
@@ -213,5 +214,24 @@ def run(parts: Parts, lr: Image, refs: Sequence[Image]) -> Tensor:
     return sr
 
 
-METHODS = {"ttsr": Method(TTSR, released_keys(drop=("LTE_copy.",)), "RGB in [-1, 1], clamped at the end", run=run)}
+def start_from_vgg(network: nn.Module, vgg: VGG19) -> None:
+    """Give the texture extractor VGG-19's weights, where its training begins."""
+    assert isinstance(network, TTSR)
+    state = imagenet_state(vgg)
+    slices = {key.partition(".")[2]: value for key, value in state.items()}  # "features.5.weight" to "5.weight"
+    own = network.LTE.state_dict()
+    network.LTE.load_state_dict(
+        {key: own[key] if key.startswith("sub_mean") else slices[key.partition(".")[2]] for key in own}
+    )
+
+
+METHODS = {
+    "ttsr": Method(
+        TTSR,
+        released_keys(drop=("LTE_copy.",)),
+        f"{SIGNED}, clamped at the end",
+        run=run,
+        start=start_from_vgg,
+    )
+}
 METHODS["ttsr-rec"] = METHODS["ttsr"]
