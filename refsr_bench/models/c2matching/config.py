@@ -209,6 +209,7 @@ _SMALL_CONTRASTIVE = {
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {"teacher": {}, "student": {}, "restoration": {}, "l1": {}},
     "small": {
+        "l1": {},
         "teacher": {**_SMALL_CONTRASTIVE, "iterations": 3_000, "schedule": "cooldown"},
         "student": {**_SMALL_CONTRASTIVE, "iterations": 3_000, "schedule": "cooldown", "distillation_weight": 0.0},
         "restoration": {
