@@ -106,7 +106,7 @@ def test_every_preset_is_valid(preset: str, stage: str) -> None:
 
 
 def test_the_defaults_are_the_papers() -> None:
-    teacher, student, restoration = (make_config(stage) for stage in STAGES)
+    teacher, student, restoration = (make_config(stage) for stage in ("teacher", "student", "restoration"))
     assert (teacher.iterations, teacher.batch, teacher.learning_rate, teacher.margin) == (5_000, 8, 1e-3, 1.0)
     assert (student.iterations, student.decay_at, student.distillation_temperature) == (75_000, (72_545,), 0.15)
     assert (student.distillation_weight, student.sampler, student.seed) == (15.0, "as-released", 10)
@@ -144,7 +144,7 @@ def test_learning_rates() -> None:
 # --- a few steps of every stage -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", ["teacher", "student", "restoration"])
 def test_resuming_changes_nothing(stage: str, pictures: Path, student: Path, tmp_path: Path) -> None:
     settings = [f"extractor={student}"] if stage == "restoration" else []
     run_stage(tmp_path / "whole", stage, pictures, settings)

@@ -20,6 +20,7 @@ from refsr_bench.models.c2matching.config import (
     RUN_FILE,
     STAGES,
     AnyConfig,
+    L1Config,
     RestorationConfig,
     StudentConfig,
     TeacherConfig,
@@ -157,6 +158,8 @@ def train(
 
 def _build(config: AnyConfig) -> tuple[State, Any]:
     """The stage's networks with their optimisers, and those it only looks at."""
+    if isinstance(config, L1Config):
+        raise UsageError("l1 is no stage of C2-Matching", "it trains the other models: refsr-bench train NAME")
     if isinstance(config, RestorationConfig):
         if config.matcher == "learned" and config.uses_reference and config.extractor is None:
             raise UsageError("the restoration stage needs the student's weights", "--set extractor=RUN_OF_THE_STUDENT")
