@@ -93,6 +93,7 @@ def _write_report(
     pictures_of: tuple[str, ...],
     datasets: tuple[str, ...],
 ) -> None:
+    from refsr_bench.results.formats import printable
     from refsr_bench.results.noise import read_protocol_noise
     from refsr_bench.results.report.build import PictureSource, build_report
     from refsr_bench.results.rows import find_runs
@@ -109,7 +110,7 @@ def _write_report(
             advance=lambda done, total: advance(done / total if total else 1),
         )
     for remark in written.remarks:
-        note(remark)
+        note(printable(remark))
     click.echo(f"{written.runs} run{'s' if written.runs != 1 else ''}, {written.pictures} images with pictures")
     click.echo(f"report: {written.page}")
 

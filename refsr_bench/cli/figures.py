@@ -44,12 +44,19 @@ def figure_options(default_name: str, default_width: str) -> Callable[[_Command]
     return add
 
 
+def _say(text: str) -> None:
+    """Print text that may hold names from anywhere."""
+    from refsr_bench.results.formats import printable
+
+    click.echo(printable(text))
+
+
 def save(figure: Any, out: Path) -> None:
     """Write a figure and say where."""
     from refsr_bench.results.figures.style import save_figure
 
     save_figure(figure, out)
-    click.echo(f"written: {out}")
+    _say(f"written: {out}")
 
 
 def _tables(runs: tuple[Path, ...]) -> list[Table]:
@@ -87,7 +94,7 @@ def table1(runs: tuple[Path, ...], protocol: str, out: Path, width: str) -> None
     if runs and not measured:
         raise UsageError(f"none of the runs is of {', '.join(DATASETS)} under {protocol}")
     for signature in dict.fromkeys(c for t in tables if t.dataset.partition("@")[0] in DATASETS for c in t.columns[:2]):
-        click.echo(f"measured: {signature}")
+        _say(f"measured: {signature}")
     save(draw_table1(measured, width=width), out)
 
 
@@ -155,7 +162,7 @@ def ablation(
         for step in steps[1:]:
             assert step.added is not None
             mean, low, high = (f"{value:+.4f}" for value in step.added)
-            click.echo(f"{title}: {step.label} adds {mean} {metric} on {step.images} images ({low} to {high})")
+            _say(f"{title}: {step.label} adds {mean} {metric} on {step.images} images ({low} to {high})")
     save(draw_ablation(series, metric=metric, paper=paper, width=width), out)
 
 
@@ -197,7 +204,7 @@ def crops(
         if sample not in known:
             raise UsageError(f"there is no sample {sample!r}", did_you_mean(sample, known))
         strip = _strip(found, opened, sample, metric, _box(boxes[i]) if boxes else None)
-        click.echo(f"{sample}: box {','.join(map(str, strip.box))}")
+        _say(f"{sample}: box {','.join(map(str, strip.box))}")
         strips.append(strip)
     save(draw_crops(strips, width=width), out)
 
@@ -262,7 +269,7 @@ def categories(datasets: tuple[str, ...], sheet: Path | None, out: Path, width: 
     found = [_categories_of(dataset) for dataset in opened]
     sets = {dataset.info.name: dict(Counter(own)) for dataset, own in zip(opened, found, strict=True)}
     for name, counts in sets.items():
-        click.echo(f"{name}: " + ", ".join(f"{group} {count}" for group, count in counts.items()))
+        _say(f"{name}: " + ", ".join(f"{group} {count}" for group, count in counts.items()))
     save(draw_categories(sets, width=width), out)
     if sheet is not None:
         save(_draw_sheet(opened[0], found[0]), sheet)

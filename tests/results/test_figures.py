@@ -184,3 +184,15 @@ def test_every_plot_command_draws(demo_report: Path, tmp_path: Path, monkeypatch
         assert Path(arguments[-1]).stat().st_size > 5000
     with pytest.raises(UsageError, match="did you mean"):
         CliRunner().invoke(cli, ["plot", "crops", *runs, "--sample", "two-view-9"], catch_exceptions=False)
+
+
+def test_hostile_names_are_inert_in_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(2):
+        write_run(tmp_path / str(i), f"{HOSTILE}{i}", [20.0 + i, 21.0])
+    monkeypatch.chdir(tmp_path)
+    for arguments in (["plot", "ablation", "0", "1", "--out", "a.svg"], ["compare", "0", "1"], ["leaderboard", "."]):
+        done = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+        assert done.exit_code == 0
+        assert "frac{" in done.output
+        assert not {"\x1b", "\u202e"} & set(done.output)
+    assert "<script>" not in Path("a.svg").read_text("utf-8")
