@@ -150,7 +150,9 @@ def make_app(review: Review, token: str) -> Flask:
     def picture(size: str, sha256: str) -> Response:
         if size not in SIZES or sha256 not in pictures:
             abort(404)
-        return Response(_small(review, pictures[sha256], sha256, SIZES[size]).read_bytes(), mimetype="image/jpeg")
+        answer = Response(_small(review, pictures[sha256], sha256, SIZES[size]).read_bytes(), mimetype="image/jpeg")
+        answer.headers["Cache-Control"] = "private, max-age=86400, immutable"  # its name is its content
+        return answer
 
     def decide() -> Response:
         try:

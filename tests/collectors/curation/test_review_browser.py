@@ -172,7 +172,7 @@ def test_a_killed_server_and_a_closed_tab_lose_nothing(browser: Any, serve: Call
     second = page.inner_text("#name")
     page.keyboard.press("2")
     page.wait_for_selector("#save.waiting")
-    assert "1 decisions kept here" in page.inner_text("#save")
+    assert "1 decision kept here" in page.inner_text("#save")
     shoot(page, "6-killed")
     context = page.context
     page.close()  # the tab, too

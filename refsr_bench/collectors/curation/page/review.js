@@ -8,7 +8,7 @@ const REASONS = ["no candidate shows the scene", "too different a view", "too lo
 const $ = (id) => document.getElementById(id);
 const inline = document.getElementById("data");
 let data = null, reviewer = "", queue = [], decisions = [];
-let at = 0, page = 0, here = 0, zoomed = false, scale = 1, pan = [0, 0], sending = false;
+let at = 0, page = 0, here = 0, zoomed = false, scale = 1, pan = [0, 0], sending = false, lost = false;
 
 const key = () => `refsr-review:${data.id}:${reviewer}`;
 const now = () => new Date().toISOString().replace(/\.\d+Z$/, "Z");
@@ -75,7 +75,9 @@ async function send() {
       else if (!answer.ok) throw new Error(String(answer.status));
       queue.shift();
       keep();
+      if (lost) { lost = false; show(); } // pictures that could not be loaded meanwhile
     } catch (error) {
+      lost = true;
       showSaved();
       setTimeout(() => { sending = false; send(); }, 1500);
       return;
@@ -86,12 +88,12 @@ async function send() {
 }
 
 function showSaved() {
-  const box = $("save");
+  const box = $("save"), kept = queue.length === 1 ? "1 decision" : `${queue.length} decisions`;
   if (inline) {
-    box.textContent = `${queue.length} decisions kept in this browser`;
+    box.textContent = `${kept} kept in this browser`;
   } else {
     box.className = queue.length ? "waiting" : "";
-    box.textContent = queue.length ? `server not reached: ${queue.length} decisions kept here, sent when it is back` : "all saved";
+    box.textContent = queue.length ? `server not reached: ${kept} kept here, sent when it is back` : "all saved";
   }
 }
 
