@@ -163,7 +163,7 @@ def hidden(disparity: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which left pixels something nearer hides in the right picture; ``disparity`` (H, W), NaN where unknown.
 
     >>> hidden(np.array([[1.0, 1.0, 3.0, 3.0, 1.0]]))
-    array([[ True,  True, False, False, False]])
+    array([[False,  True, False, False, False]])
     """
     height, width = disparity.shape
     known = np.isfinite(disparity)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -219,8 +220,9 @@ def test_critic_shapes_and_state(golden: Path) -> None:
     assert len(state) == 74
     assert len(keys) == 74
     data = np.load(golden / "discriminator.npz")
-    images = batch_of(data["images_u8"])
+    images = batch_of(data["images_u8"]).double()
     critic.load_state_dict(golden_state(critic))
+    critic.double()  # in float32 the last block's statistics depend on the processor's kernels by more than the tolerance
     with torch.no_grad():
         assert np.abs(critic.eval()(images).numpy() - data["out_eval_fresh_buffers"]).max() <= 2e-6
         assert np.abs(critic.train()(images).numpy() - data["out_train"]).max() <= 2e-6
@@ -236,8 +238,10 @@ def test_gan_losses_and_gradients(golden: Path, relu5_1: VGG19) -> None:
     fake = torch.from_numpy(data["fake"]).requires_grad_()
     assert F.l1_loss(fake, real).item() == pytest.approx(float(data["l1"]), rel=1e-5)
 
-    features_real = relu5_1(real)["relu5_1"].detach()
-    features_fake = relu5_1(fake)["relu5_1"]
+    # In float64: ReLU and pooling have kinks, and float32 kernels of some processors fall on the other side of one.
+    relu5_1 = copy.deepcopy(relu5_1).double()
+    features_real = relu5_1(real.double())["relu5_1"].detach()
+    features_fake = relu5_1(fake.double())["relu5_1"]
     assert np.abs(features_fake[:, ::4].detach().numpy() - data["perceptual_relu5_1_fake"]).max() <= 2e-5
     loss = perceptual_loss(features_fake, features_real)
     assert loss.item() == pytest.approx(float(data["perceptual"]), rel=1e-5)

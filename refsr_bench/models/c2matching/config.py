@@ -259,8 +259,9 @@ def make_config(stage: str, preset: str = "paper", settings: Iterable[str] = ())
 
     >>> make_config("teacher").iterations
     5000
-    >>> make_config("student", settings=["marign=2"])
+    >>> make_config("student", settings=["marign=2"])  # doctest: +ELLIPSIS
     Traceback (most recent call last):
+        ...
     refsr_bench.errors.UsageError: the student stage has no field 'marign'
       did you mean "margin"? ...
     """
