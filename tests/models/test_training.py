@@ -30,6 +30,8 @@ from refsr_bench.models.c2matching.loop import (
     rate_at,
     save_checkpoint,
     save_tensors,
+    start_average,
+    using_results,
 )
 from refsr_bench.models.c2matching.restoration import Restoration
 from refsr_bench.models.c2matching.small import SmallConfig, SmallRestoration, match_cells, sample_at
@@ -219,6 +221,50 @@ def test_the_ablations_switches(pictures: Path, student: Path, tmp_path: Path) -
     run_stage(tmp_path / "baseline", "restoration", pictures, ["dynagg=false", "matcher=vgg19", f"vgg19={vgg}"])
     kept = load_tensors(tmp_path / "baseline" / "weights", "restoration")
     assert not any(key.startswith("offset_") for key in kept)
+
+
+def test_pictures_and_validation(pictures: Path, student: Path, small_dataset: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from refsr_bench.cli.train import _validator
+
+    listeners = Listeners(validate=_validator(str(small_dataset)))
+    run_stage(tmp_path, "restoration", pictures, [f"extractor={student}", "validate_every=2"], listeners=listeners)
+    validated = [line for line in log_of(tmp_path) if "validation_psnr_y" in line]
+    assert [line["step"] for line in validated] == [2, 4]
+    assert all(10 < line["validation_psnr_y"] < 50 for line in validated)
+    assert all("validation_reference_gain" in line and 0 < line["validation_ssim_y"] < 1 for line in validated)
+    events = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"images": 0})
+    events.Reload()
+    assert {"l1", "validation_psnr_y", "share_match"} <= set(events.Tags()["scalars"])
+    first = events.Images("example 0")[0]
+    assert (first.width, first.height) == (5 * 64, 64)  # LR, reference, SR, HR, match error
+
+
+def test_the_average_is_what_is_used(tmp_path: Path) -> None:
+    net = torch.nn.Linear(2, 2)
+    state = State({"net": net}, {"net": torch.optim.Adam(net.parameters())})
+    start_average(state, "net")
+    kept = net.weight.detach().clone()
+    with torch.no_grad():
+        net.weight += 1
+    with using_results(state):
+        assert torch.equal(net.weight, kept)
+    assert torch.equal(net.weight, kept + 1)
+
+
+def test_bfloat16(pictures: Path, student: Path, tmp_path: Path) -> None:
+    run_stage(tmp_path, "restoration", pictures, [f"extractor={student}", "precision=bf16", "iterations=2"])
+    assert all(np.isfinite(line["l1"]) for line in log_of(tmp_path))
+
+
+def test_accumulated_passes_are_one_batch(pictures: Path, tmp_path: Path) -> None:
+    """Two passes of two pairs are one pass of four: the same numbers of pictures, in the same order."""
+    run_stage(tmp_path / "one", "teacher", pictures, ["batch=4", "iterations=1"])
+    run_stage(tmp_path / "two", "teacher", pictures, ["batch=2", "accumulate=2", "iterations=1"])
+    one, two = log_of(tmp_path / "one")[0], log_of(tmp_path / "two")[0]
+    assert one["loss"] == pytest.approx(two["loss"], rel=1e-5)
+    assert one["gradient_norm"] == pytest.approx(two["gradient_norm"], rel=1e-4)
 
 
 # --- stopped, misled, out of luck -----------------------------------------------------------------------------------

@@ -352,10 +352,16 @@ class Journal:
             raise _Stopped
         if leader and (state.step % config.checkpoint_every == 0 or last):
             self._save()
-        if leader and self.validate and (last or (config.validate_every and state.step % config.validate_every == 0)):
-            self._write({"step": state.step, **{f"validation_{k}": v for k, v in self.validate(state).items()}})
-            if self.draw is not None and self._tensorboard() is not None:
-                self.draw(self._tensorboard(), state)
+        if leader and (last or (config.validate_every and state.step % config.validate_every == 0)):
+            self._look()
+
+    def _look(self) -> None:
+        """Validate, and put pictures into TensorBoard."""
+        if self.validate is not None:
+            scores = self.validate(self.state)
+            self._write({"step": self.state.step, **{f"validation_{name}": score for name, score in scores.items()}})
+        if self.draw is not None and self._tensorboard() is not None:
+            self.draw(self._tensorboard(), self.state)
 
     def _save(self) -> Path:
         return save_checkpoint(self.run_dir, self.state, self.config)

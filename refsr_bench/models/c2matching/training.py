@@ -43,6 +43,7 @@ from refsr_bench.models.c2matching.train_restoration import frozen_networks, res
 from refsr_bench.models.c2matching.train_student import student_state, train_student
 from refsr_bench.models.c2matching.train_teacher import teacher_state, train_teacher
 from refsr_bench.models.c2matching.training_data import Examples, Source, check_sources, fingerprint
+from refsr_bench.models.c2matching.validation import draw_pictures
 from refsr_bench.models.weights import load_checkpoint as read_weights
 from refsr_bench.store import atomic_write_json
 
@@ -54,8 +55,6 @@ class Listeners(NamedTuple):
     """Step, all steps and losses, after every step."""
     validate: Callable[[AnyConfig, State, Any], Mapping[str, float]] | None = None
     """Scores of the present networks, given the frozen ones too."""
-    draw: Callable[[Any, AnyConfig, State, Any], None] | None = None
-    """Puts pictures into TensorBoard's writer."""
 
 
 def open_run(
@@ -138,9 +137,7 @@ def train(
     if listeners.validate is not None:
         check = listeners.validate
         journal.validate = lambda state: check(config, state, frozen)
-    if listeners.draw is not None:
-        draw = listeners.draw
-        journal.draw = lambda writer, state: draw(writer, config, state, frozen)
+    journal.draw = lambda writer, state: draw_pictures(writer, config, state, frozen, examples)
     if isinstance(config, RestorationConfig):
         moved = [net.to(place.device) if net is not None else None for net in frozen]
         train_restoration(

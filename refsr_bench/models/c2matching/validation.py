@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from refsr_bench.errors import ImageError
 from refsr_bench.geometry import patch_centres
 from refsr_bench.images import resize_bicubic
 from refsr_bench.models.c2matching import CARD, CARD_SMALL
@@ -19,9 +21,11 @@ from refsr_bench.models.c2matching.config import AnyConfig, RestorationConfig, T
 from refsr_bench.models.c2matching.exact import PATCH
 from refsr_bench.models.c2matching.extractor import STRIDE
 from refsr_bench.models.c2matching.inference import pad_to_common_size
-from refsr_bench.models.c2matching.loop import State
-from refsr_bench.models.c2matching.small import match_cells
+from refsr_bench.models.c2matching.loop import State, using_results
+from refsr_bench.models.c2matching.networks import to_device
+from refsr_bench.models.c2matching.small import CellMatch, match_cells, sample_at
 from refsr_bench.models.c2matching.train_restoration import Frozen, find_matches, restore_batch
+from refsr_bench.models.c2matching.training_data import Examples, collate
 from refsr_bench.models.tensors import to_image, to_tensor
 from refsr_bench.schema import Image, Matches
 
@@ -61,3 +65,37 @@ class Present:
         return Matches(
             nodes, nodes + flow, found.score[0, 0, inner, inner].reshape(-1).cpu().numpy().astype(np.float64)
         )
+
+
+@torch.no_grad()
+def draw_pictures(
+    writer: Any, config: AnyConfig, state: State, frozen: Any, examples: Examples, count: int = 4
+) -> None:
+    """Put pictures of the first examples into TensorBoard, side by side: LR, reference, SR, HR, match error.
+
+    The match error of a cell is how much the reference's colours at its match differ from the HR picture's, times 4.
+    """
+    device = next(next(iter(state.nets.values())).parameters()).device
+    with using_results(state):
+        for number in range(count):
+            collated = collate([examples[number]])
+            if isinstance(collated, ImageError):
+                raise collated
+            batch = to_device(collated, device)
+            writer.add_image(f"example {number}", _side_by_side(config, state, frozen, batch).cpu(), state.step)
+
+
+def _side_by_side(config: AnyConfig, state: State, frozen: Any, batch: dict[str, Tensor]) -> Tensor:
+    panels = [batch["lr_up"], batch["ref"]]
+    match = None
+    if isinstance(config, RestorationConfig):
+        found = find_matches(config, frozen, batch)
+        panels.append(restore_batch(config, state.nets, frozen, batch, found).float().clamp(0, 1))
+        match = found if isinstance(found, CellMatch) else None
+    else:
+        match = match_cells(*state.nets["extractor"](batch["lr_up"], batch["ref"]))
+    panels.append(batch["hr"])
+    if match is not None:
+        flow = match.flow.repeat_interleave(STRIDE, 1).repeat_interleave(STRIDE, 2)
+        panels.append((4 * (sample_at(batch["ref"].contiguous(), flow) - batch["hr"]).abs()).clamp(0, 1))
+    return torch.cat(panels, 3)[0]
