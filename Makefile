@@ -18,13 +18,14 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $(STAMP)
 
-demo: $(STAMP)  ## build the embedded demo set, evaluate bicubic on it, print the signed leaderboard, write report and figure
+demo: $(STAMP)  ## build the embedded demo set, evaluate two models on it, print the signed leaderboard, write report and figure
 	$(BIN)/refsr-bench build demo
 	$(BIN)/refsr-bench eval bicubic --dataset demo --out runs/demo/bicubic --overwrite > /dev/null
+	$(BIN)/refsr-bench eval c2matching-small --dataset demo --out runs/demo/c2matching-small --overwrite > /dev/null
 	$(BIN)/refsr-bench leaderboard runs/demo
 	$(BIN)/refsr-bench leaderboard runs/demo --format html --out runs/demo-report
 	$(BIN)/refsr-bench build transformed --of demo --kind rotation --set limit=14 --set angles=none --out runs/demo-rotation > /dev/null
-	$(BIN)/refsr-bench robustness oracle identity sift --dataset runs/demo-rotation --out runs/demo-robustness --overwrite > /dev/null
+	$(BIN)/refsr-bench robustness c2matching-small oracle identity sift --dataset runs/demo-rotation --out runs/demo-robustness --overwrite > /dev/null
 	$(BIN)/refsr-bench plot robustness runs/demo-robustness --metrics aee,pck@8 --show bars --out runs/demo-robustness.png
 
 test: $(STAMP)  ## run all tests that need neither a GPU nor the network
