@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from refsr_bench.cli.output import json_option, print_json
 from refsr_bench.errors import RefsrError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from refsr_bench.schema import Image
 
 
 @click.command()
@@ -85,8 +92,9 @@ def restore(
         raise UsageError(f"{model_name} finds correspondences and makes no pictures")
     if plugin.card.uses_reference and not refs:
         raise UsageError(f"{plugin.card.name} needs a reference", "give one with --ref")
-    if plugin.card.uses_reference and len(refs) > plugin.card.max_references:
-        raise UsageError(f"{plugin.card.name} takes {plugin.card.max_references} reference(s), {len(refs)} are given")
+    most = plugin.card.max_references
+    if plugin.card.uses_reference and most is not None and len(refs) > most:
+        raise UsageError(f"{plugin.card.name} takes {most} reference(s), {len(refs)} are given")
     started = time.perf_counter()
     sr = _to_picture(plugin.made.restore(lr, refs), lr.shape)
     seconds = round(time.perf_counter() - started, 2)
@@ -103,15 +111,16 @@ def restore(
         click.echo(f"preview: {preview_path}")
 
 
-def _to_picture(sr, lr_shape):  # type: ignore[no-untyped-def]
+def _to_picture(sr: NDArray[np.float32], lr_shape: tuple[int, ...]) -> Image:
     import numpy as np
 
     if sr.shape != (4 * lr_shape[0], 4 * lr_shape[1], 3) or not np.isfinite(sr).all():
         raise RefsrError(f"the model returned {sr.shape}, or values that are no numbers")
-    return np.rint(np.clip(sr, 0, 1) * np.float32(255)).astype(np.uint8)
+    rounded: Image = np.rint(np.clip(sr, 0, 1) * np.float32(255)).astype(np.uint8)
+    return rounded
 
 
-def _side_by_side(lr, refs, sr):  # type: ignore[no-untyped-def]
+def _side_by_side(lr: Image, refs: list[Image], sr: Image) -> Image:
     """The enlarged input, the first reference and the result, at the result's height, with a caption each."""
     import cv2
     import numpy as np

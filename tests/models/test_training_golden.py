@@ -222,7 +222,7 @@ def test_critic_shapes_and_state(golden: Path) -> None:
     data = np.load(golden / "discriminator.npz")
     images = batch_of(data["images_u8"]).double()
     critic.load_state_dict(golden_state(critic))
-    critic.double()  # in float32 the last block's statistics depend on the processor's kernels by more than the tolerance
+    critic.double()  # in float32 the last block's statistics depend on the processor's kernels beyond tolerance
     with torch.no_grad():
         assert np.abs(critic.eval()(images).numpy() - data["out_eval_fresh_buffers"]).max() <= 2e-6
         assert np.abs(critic.train()(images).numpy() - data["out_train"]).max() <= 2e-6
