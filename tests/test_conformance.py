@@ -17,8 +17,10 @@ import pytest
 from refsr_bench.errors import UsageError
 from refsr_bench.images import load_image, resize_bicubic
 from refsr_bench.lookup import find
+from refsr_bench.models import zoo
 from refsr_bench.schema import ModelCard
 from refsr_bench.testing import Scene, ablate_reference, assert_conforms, check_model, load_scene
+from tests.models.test_refsr import TINY, tiny
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "refsr-detail"
@@ -184,11 +186,34 @@ def test_the_ablation_is_open_to_other_scenes() -> None:
     assert ablation["true"] > 100 > 20 > ablation["unrelated"]
 
 
-@pytest.mark.parametrize("name", ["bicubic", "srcnn", "edsr-baseline", "imdn", "ranksrgan", "enet"])
+@pytest.mark.parametrize("name", ["bicubic", "c2matching-small", "srcnn", "edsr-baseline", "imdn"])
 def test_built_in_models_conform(name: str) -> None:
     factory = find("models", name)
     options = {"untrained": True} if "untrained" in inspect.signature(factory).parameters else {}
     assert_conforms(factory(**options))
+
+
+def untrained(name: str) -> Any:
+    model = tiny(name)
+    model.card = model.card.model_copy(update={"name": f"{name}-untrained"})
+    return model
+
+
+@pytest.mark.parametrize("name", ["crossnet", "ssen", "masa"])
+def test_reference_based_models_conform(name: str) -> None:
+    assert_conforms(untrained(name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in zoo.CARDS if name not in TINY and not name.endswith("-rec")])
+def test_single_image_models_of_released_size_conform(name: str) -> None:
+    assert_conforms(find("models", name)(untrained=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TINY)
+def test_every_reference_based_model_conforms(name: str) -> None:
+    assert_conforms(untrained(name))
 
 
 # --- installed plug-ins ----------------------------------------------------------------------------------------------

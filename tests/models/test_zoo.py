@@ -10,12 +10,11 @@ import pytest
 import torch
 
 from refsr_bench.errors import IntegrityError, ManualStepNeeded, UsageError
-from refsr_bench.images import load_image
 from refsr_bench.lookup import find, list_entries
 from refsr_bench.models import method, zoo
-from refsr_bench.models.weights import import_weights, load_checkpoint
-from refsr_bench.protocols.fidelity import psnr_y
+from refsr_bench.models.weights import import_weights
 from refsr_bench.store import model_dir
+from tests.test_cli import run, run_json
 
 COUNTS = {
     "srcnn": 20_099,
@@ -256,12 +255,13 @@ def test_edsr_adds_the_mean_it_subtracts() -> None:
 
 
 @pytest.mark.parametrize(("name", "expected"), [("Set5", 32.21), ("Set14", 28.59)])
-def test_imdn_scores_what_its_paper_prints(dev_data: Path, name: str, expected: float) -> None:
-    model = find("models", "imdn")(weights=dev_data / "weights" / "IMDN_x4.pth")
-    assert load_checkpoint(dev_data / "weights" / "IMDN_x4.pth").keys() == model.parts.network.state_dict().keys()
-    scores = []
-    for path in sorted((dev_data / "sisr" / f"{name}_x4").glob("*_LR.png")):
-        sr = model.restore(load_image(path), [])
-        hr = load_image(path.with_name(path.name.replace("_LR", "_HR")))
-        scores.append(psnr_y(hr, np.rint(sr.clip(0, 1) * 255).astype(np.uint8)))
+def test_imdn_scores_what_its_paper_prints(dev_data: Path, tmp_path: Path, name: str, expected: float) -> None:
+    assert run("weights", "import", "imdn", dev_data / "weights" / "IMDN_x4.pth").code == 0
+    built = run("build", name.lower(), "--from", dev_data / "sisr" / f"{name}_x4", "--out", tmp_path / name)
+    assert built.code == 0, built.err
+    result = run_json("eval", "imdn", "--dataset", tmp_path / name, "--lr", "shipped", "--out", tmp_path / "run")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "rows.jsonl").read_text("utf-8").splitlines()]
+    scores = [row["value"] for row in rows if row["metric"] == "psnr_y"]
     assert np.mean(scores) == pytest.approx(expected, abs=0.01)
+    assert "lr:shipped.matlab.bicubic" in rows[0]["signature"]
+    assert not result["failed"]
