@@ -507,3 +507,10 @@ def test_startup_is_quick() -> None:
             after = os.times()
             seconds.append(sum(after[2:4]) - sum(before[2:4]))
         assert statistics.median(seconds) < limit, arguments
+
+
+def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    result = run("verify", tmp_path / "a\x1b[31mred\u202e")
+    assert result.code != 0
+    assert "a?[31mred?" in result.err
+    assert "\x1b" not in result.err

@@ -31,6 +31,7 @@ from refsr_bench.cli import (
     train,
     weights,
 )
+from refsr_bench.cli.output import harmless
 from refsr_bench.errors import RefsrError
 
 _EPILOG = (
@@ -50,7 +51,7 @@ def main() -> NoReturn:
         cli.main(prog_name="refsr-bench", standalone_mode=False)
         sys.exit(0)
     except RefsrError as error:
-        click.echo(f"refsr-bench: {error}", err=True)
+        click.echo(f"refsr-bench: {harmless(str(error))}", err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
@@ -67,7 +68,8 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        click.echo(f"refsr-bench: {error.filename or 'the file system'}: {error.strerror or error}", err=True)
+        text = f"{error.filename or 'the file system'}: {error.strerror or error}"
+        click.echo(f"refsr-bench: {harmless(text)}", err=True)
         sys.exit(1)
 
 

@@ -24,7 +24,14 @@ def print_json(value: object) -> None:
 
 def note(text: str) -> None:
     """Remark something on standard error."""
-    click.echo(f"note: {text}", err=True)
+    click.echo(f"note: {harmless(text)}", err=True)
+
+
+def harmless(text: str) -> str:
+    """Lines for the terminal without the control characters that a file name or a web page may carry."""
+    from refsr_bench.results.formats import printable
+
+    return "\n".join(printable(line) for line in text.split("\n"))
 
 
 def parse_settings(
