@@ -64,6 +64,8 @@ def load_plugin(name: str, settings: Sequence[str], asked: Mapping[str, str]) ->
     """
     import inspect
 
+    from refsr_bench.lookup import list_entries
+
     factory = find_factory(name)
     options = parse_settings(name, factory, settings)
     known = inspect.signature(factory).parameters
@@ -73,7 +75,7 @@ def load_plugin(name: str, settings: Sequence[str], asked: Mapping[str, str]) ->
         elif value != DEFAULT_OPTIONS[key]:
             raise UsageError(f"{name} knows no other {key} than {DEFAULT_OPTIONS[key]}")
     plugin = Plugin(factory(**options), options)
-    if plugin.card.name != name:
+    if plugin.card.name != name and plugin.card.name in list_entries("models"):
         note(f"{name} has no weights here: {plugin.card.name} runs instead (refsr-bench info {name})")
     return plugin
 
