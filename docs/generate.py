@@ -112,7 +112,7 @@ TABLE_4 = {
     ),
     "TTSR-rec": ("ttsr-rec", "restoration 6,174,275 and texture extractor 555,328: no sum of parts gives the print"),
     "C2-Matching-light": (
-        None,
+        "c2matching-light",
         "no code was published; arithmetic gives 4,825,395 with the small stage's head and 4,788,467 without it,"
         " and both print as 4.8 M",
     ),

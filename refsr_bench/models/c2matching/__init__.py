@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, NamedTuple
 
 from refsr_bench.errors import ManualStepNeeded, UsageError, did_you_mean
 from refsr_bench.schema import ModelCard
@@ -34,15 +35,56 @@ CARD_SMALL = ModelCard(
     weights_licence="non-commercial research only: see LICENSE-weights beside them",
     trained_on="975 ImageNet photographs, references synthesised from them",
 )
-CARDS = {card.name: card for card in (CARD, CARD_GAN, CARD_SMALL)}
+_OWN = {"weights_licence": "of whoever trained them", "trained_on": "what you train it on: no weights were published"}
+CARD_LIGHT = CARD.model_copy(
+    update={"name": "c2matching-light", "title": "C2-Matching-light (Table 4)", "parameters": 4_825_395, **_OWN}
+)
+# The four steps of the paper's Fig. 5; the fourth, with distillation, is c2matching itself.
+CARD_BASELINE = CARD.model_copy(
+    update={
+        "name": "c2matching-baseline",
+        "title": "Fig. 5, baseline: matches of fixed VGG-19 features, copied as they are",
+        "parameters": 5_412_163,
+        **_OWN,
+    }
+)
+CARD_DYNAGG = CARD.model_copy(
+    update={"name": "c2matching-dynagg", "title": "Fig. 5, + Dyn-Agg: matches of fixed VGG-19 features", **_OWN}
+)
+CARD_CONTRASTIVE = CARD.model_copy(
+    update={
+        "name": "c2matching-contrastive",
+        "title": "Fig. 5, + contrastive: extractor trained without its teacher",
+        **_OWN,
+    }
+)
 
-Variant = Literal["mse", "gan"]
+
+class Preset(NamedTuple):
+    """One of the networks that the paper compares: what it is made of, and the roles of its weight files."""
+
+    card: ModelCard
+    restoration: str
+    """Role of the restoration network."""
+    matching: str = "extractor"
+    """Role of the network whose features are matched; ``vgg19`` is also the source of reference features."""
+
+
+PRESETS = {
+    "mse": Preset(CARD, "restoration-mse"),
+    "gan": Preset(CARD_GAN, "restoration-gan"),
+    "light": Preset(CARD_LIGHT, "restoration-light"),
+    "baseline": Preset(CARD_BASELINE, "restoration-baseline", "vgg19"),
+    "dynagg": Preset(CARD_DYNAGG, "restoration-dynagg", "vgg19"),
+    "contrastive": Preset(CARD_CONTRASTIVE, "restoration-contrastive", "extractor-contrastive"),
+}
+CARDS = {card.name: card for card in (*(preset.card for preset in PRESETS.values()), CARD_SMALL)}
 
 
 def build(
     weights: str | Path | None = None,
     device: str = "cpu",
-    variant: Variant = "mse",
+    variant: str = "mse",
     precision: str = "fp32",
     memory_budget: str = "auto",
     allow_inexact_tiles: str = "no",
@@ -52,38 +94,47 @@ def build(
 
     weights : a folder with the imported files, or with the published ones under their official names; without it the
     model folder is searched, and if they are not there the small network comes instead, whose weights are in the
-    package and whose card says so (not for ``gan``, nor with the options it does not know). device : ``cpu``, ``cuda``
-    or ``cuda:N``. variant : ``mse``, the release's name for the network trained with L1, or ``gan``. precision :
-    ``bf16`` runs the restoration network and VGG-19 in bfloat16; the matches stay those of float32. memory_budget :
-    what restoring may take beside the features, e.g. ``2GB``; larger pictures are done in tiles that change nothing,
-    unless ``allow_inexact_tiles`` is ``yes`` and nothing else fits. compile : ``yes`` compiles the restoration network,
-    which pays after many pictures. UsageError: an unknown value.
+    package and whose card says so (only for ``mse``, and not with the options it does not know). device : ``cpu``,
+    ``cuda`` or ``cuda:N``. variant : ``mse``, the release's name for the network trained with L1, or another of
+    `PRESETS`. precision : ``bf16`` runs the restoration network and VGG-19 in bfloat16; the matches stay those of
+    float32. memory_budget : what restoring may take beside the features, e.g. ``2GB``; larger pictures are done in
+    tiles that change nothing, unless ``allow_inexact_tiles`` is ``yes`` and nothing else fits. compile : ``yes``
+    compiles the restoration network, which pays after many pictures. UsageError: an unknown value.
     ManualStepNeeded: weights missing.
     """
-    if variant not in {"mse", "gan"}:
-        raise UsageError(f"C2-Matching has no variant {variant!r}", did_you_mean(variant, ("mse", "gan")))
+    if variant not in PRESETS:
+        raise UsageError(f"C2-Matching has no variant {variant!r}", did_you_mean(variant, PRESETS))
     from refsr_bench.models.c2matching.inference import load_model, read_settings
 
-    card = CARD if variant == "mse" else CARD_GAN
     settings = read_settings(precision, memory_budget, allow_inexact_tiles, compile)
     try:
-        return load_model(card, f"restoration-{variant}", weights, device, settings)
+        return load_model(PRESETS[variant], weights, device, settings)
     except ManualStepNeeded:
-        if weights is not None or variant == "gan" or settings.signature_keys:
+        if weights is not None or variant != "mse" or settings.signature_keys:
             raise
     return build_small(device=device)
 
 
-def build_gan(
-    weights: str | Path | None = None,
-    device: str = "cpu",
-    precision: str = "fp32",
-    memory_budget: str = "auto",
-    allow_inexact_tiles: str = "no",
-    compile: str = "no",
-) -> SRModel:
-    """Load C2-Matching trained with its GAN loss; options as in `build`."""
-    return build(weights, device, "gan", precision, memory_budget, allow_inexact_tiles, compile)
+def _factory(variant: str) -> Callable[..., SRModel]:
+    def build_variant(
+        weights: str | Path | None = None,
+        device: str = "cpu",
+        precision: str = "fp32",
+        memory_budget: str = "auto",
+        allow_inexact_tiles: str = "no",
+        compile: str = "no",
+    ) -> SRModel:
+        """Load a preset of C2-Matching; options as in `build`."""
+        return build(weights, device, variant, precision, memory_budget, allow_inexact_tiles, compile)
+
+    return build_variant
+
+
+build_gan = _factory("gan")
+build_light = _factory("light")
+build_baseline = _factory("baseline")
+build_dynagg = _factory("dynagg")
+build_contrastive = _factory("contrastive")
 
 
 def build_small(weights: str | Path | None = None, device: str = "cpu", label: str | None = None) -> SRModel:

@@ -9,14 +9,16 @@ from typing import Literal, NamedTuple, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from refsr_bench.errors import UsageError, did_you_mean
 from refsr_bench.images import pad_zero, resize_bicubic
+from refsr_bench.models.c2matching import Preset
 from refsr_bench.models.c2matching.exact import PATCH
 from refsr_bench.models.c2matching.extractor import Extractor
 from refsr_bench.models.c2matching.matching import find_offsets
 from refsr_bench.models.c2matching.restoration import Restoration
-from refsr_bench.models.c2matching.roles import load_roles
+from refsr_bench.models.c2matching.roles import definition_of, load_roles
 from refsr_bench.models.c2matching.tiling import DEFAULT_BUDGET, INEXACT_HALO, read_bytes
 from refsr_bench.models.matchers.cells import contrastive_matcher
 from refsr_bench.models.tensors import has_bf16, round_to_bf16, select_device, to_image, to_tensor
@@ -51,7 +53,7 @@ class C2Matching:
     def __init__(
         self,
         card: ModelCard,
-        extractor: Extractor,
+        extractor: nn.Module,
         vgg: VGG19,
         restoration: Restoration,
         device: torch.device,
@@ -121,18 +123,35 @@ def pad_to_common_size(lr: NDArray[np.uint8], ref: NDArray[np.uint8]) -> tuple[N
     return pad_zero(lr, height, width), pad_zero(ref, SCALE * height, SCALE * width)
 
 
-def load_model(
-    card: ModelCard, restoration_role: str, weights: str | Path | None, device: str, settings: Settings
-) -> C2Matching:
-    """Load the three networks and note on the card the hash of each published file they came from."""
+class FixedFeatures(nn.Module):
+    """Features to match from one fixed VGG-19 for both pictures, relu3_1: the baseline of Fig. 5."""
+
+    def __init__(self, vgg: VGG19) -> None:
+        super().__init__()
+        self.vgg = vgg
+
+    def forward(self, lr_up: torch.Tensor, ref: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute ``(B, 256, H // 4, W // 4)`` of both."""
+        return self.vgg(lr_up)["relu3_1"], self.vgg(ref)["relu3_1"]
+
+
+def load_model(preset: Preset, weights: str | Path | None, device: str, settings: Settings) -> C2Matching:
+    """Load the networks of a preset and note on the card the hash of each file they came from."""
     target = select_device(device)
-    loaded = load_roles(("extractor", restoration_role, "vgg19"), weights)
-    extractor, restoration = Extractor(), Restoration()
-    load_into(extractor, loaded["extractor"].state, loaded["extractor"].source)
-    load_into(restoration, loaded[restoration_role].state, loaded[restoration_role].source)
+    loaded = load_roles(tuple(dict.fromkeys((preset.matching, preset.restoration, "vgg19"))), weights)
+    restoration = Restoration(definition_of(preset.restoration))
+    load_into(restoration, loaded[preset.restoration].state, loaded[preset.restoration].source)
     vgg = load_vgg19(loaded["vgg19"].state, loaded["vgg19"].source)
+    extractor: nn.Module
+    if preset.matching == "vgg19":
+        # Its own copy: the one that feeds the restoration may be rounded to bfloat16.
+        extractor = FixedFeatures(load_vgg19(loaded["vgg19"].state, loaded["vgg19"].source))
+    else:
+        extractor = Extractor()
+        load_into(extractor, loaded[preset.matching].state, loaded[preset.matching].source)
     hashes = {role: part.sha256 for role, part in loaded.items()}
-    return C2Matching(card.model_copy(update={"weights_sha256": hashes}), extractor, vgg, restoration, target, settings)
+    card = preset.card.model_copy(update={"weights_sha256": hashes})
+    return C2Matching(card, extractor, vgg, restoration, target, settings)
 
 
 def read_settings(precision: str, memory_budget: str, allow_inexact_tiles: str, compile: str) -> Settings:

@@ -14,7 +14,7 @@ from refsr_bench.errors import ManualStepNeeded, UsageError, did_you_mean
 from refsr_bench.models import weights
 from refsr_bench.models.c2matching import RELEASE_LICENCE
 from refsr_bench.models.c2matching.extractor import Extractor
-from refsr_bench.models.c2matching.restoration import Restoration
+from refsr_bench.models.c2matching.restoration import LIGHT, NO_DYN_AGG, PAPER, Definition, Restoration
 from refsr_bench.models.vgg import check_vgg19, vgg_convention
 from refsr_bench.models.weights import Identified
 
@@ -25,6 +25,17 @@ OFFICIAL_NAMES = {
     "vgg19": ("vgg19-dcbb9e9d.pth",),
 }
 """Role to the names its file has where it is published."""
+
+OWN_ROLES = ("restoration-light", "restoration-baseline", "restoration-dynagg", "restoration-contrastive")
+"""Networks of the paper of which no weights were published: these are of one's own training."""
+OWN_EXTRACTOR = "extractor-contrastive"
+ROLES = (*OFFICIAL_NAMES, *OWN_ROLES, OWN_EXTRACTOR)
+
+
+def definition_of(role: str) -> Definition:
+    """What the restoration network of a role is made of."""
+    return {"restoration-light": LIGHT, "restoration-baseline": NO_DYN_AGG}.get(role, PAPER)
+
 
 VGG_LICENCES = {
     "torchvision": "torchvision's BSD-3-Clause; trained on ImageNet",
@@ -46,18 +57,19 @@ def identify(state: Mapping[str, Tensor], path: Path, role: str | None = None) -
     The two restoration files share their keys: the file's name decides ("mse" in it, or the official name of the GAN
     one), else ``role`` must be given, or UsageError is raised. IntegrityError: the file does not fit its role.
     """
-    if role is not None and role not in OFFICIAL_NAMES:
-        raise UsageError(f"unknown role {role!r} for {path}", did_you_mean(role, OFFICIAL_NAMES))
+    if role is not None and role not in ROLES:
+        raise UsageError(f"unknown role {role!r} for {path}", did_you_mean(role, ROLES))
     role = role or _guess_role(state, path)
     if role == "vgg19":
         convention = vgg_convention(state, str(path))
         kept = check_vgg19(state, str(path))
         return Identified(role, "VGG-19", VGG_LICENCES[convention], convention, kept)
     with torch.device("meta"):
-        net = Extractor() if role == "extractor" else Restoration()
+        net = Extractor() if role.startswith("extractor") else Restoration(definition_of(role))
     weights.require_match(net.state_dict(), state, str(path))
-    architecture = "C2-Matching contrastive extractor" if role == "extractor" else "C2-Matching restoration network"
-    return Identified(role, architecture, RELEASE_LICENCE, "as released", dict(state))
+    kind = "contrastive extractor" if role.startswith("extractor") else "restoration network"
+    licence = RELEASE_LICENCE if role in OFFICIAL_NAMES else "of whoever trained it"
+    return Identified(role, f"C2-Matching {kind}", licence, "as released", dict(state))
 
 
 def _guess_role(state: Mapping[str, Tensor], path: Path) -> str:
@@ -65,6 +77,8 @@ def _guess_role(state: Mapping[str, Tensor], path: Path) -> str:
         return "extractor"
     if not any(key.startswith("content_extractor.") for key in state):
         return "vgg19"
+    if not any("small_dyn_agg" in key for key in state):
+        return "restoration-light" if any("dyn_agg.weight" in key for key in state) else "restoration-baseline"
     if "mse" in path.name.lower():
         return "restoration-mse"
     if path.name in OFFICIAL_NAMES["restoration-gan"]:
@@ -92,7 +106,7 @@ def load_roles(roles: tuple[str, ...], folder: str | Path | None) -> dict[str, L
 
 
 def _find(folder: Path, role: str) -> Path | None:
-    candidates = (folder / name for name in (f"{role}.safetensors", *OFFICIAL_NAMES[role]))
+    candidates = (folder / name for name in (f"{role}.safetensors", *OFFICIAL_NAMES.get(role, ())))
     return next((path for path in candidates if path.is_file()), None)
 
 
@@ -104,8 +118,9 @@ def _load(path: Path, role: str) -> Loaded:
 
 
 def _how_to_get(roles: tuple[str, ...]) -> str:
-    files = " ".join(OFFICIAL_NAMES[role][0] for role in roles)
-    return (
+    files = " ".join(OFFICIAL_NAMES[role][0] if role in OFFICIAL_NAMES else f"{role}=FILE" for role in roles)
+    own = [role for role in roles if role not in OFFICIAL_NAMES]
+    return (f"no weights were published for {', '.join(own)}: train them, see docs/training.md\n  " if own else "") + (
         f"refsr-bench weights import c2matching {files}\n"
         "  The C2-Matching files are in the release's Google Drive folder\n"
         "  https://drive.google.com/drive/folders/1dTkXMzeBrHelVQUEx5zib5MdmvqDaSd9\n"

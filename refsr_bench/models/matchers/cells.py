@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from refsr_bench import store
@@ -54,7 +54,7 @@ def match_cells(feat_in: Tensor, feat_ref: Tensor, size_in: tuple[int, ...], siz
     return Matches(nodes, patches[index.flatten().cpu().numpy()], score.flatten().double().cpu().numpy())
 
 
-def contrastive_matcher(card: ModelCard, extractor: Extractor, device: torch.device) -> CellMatcher:
+def contrastive_matcher(card: ModelCard, extractor: nn.Module, device: torch.device) -> CellMatcher:
     """Match as C2-Matching does: descriptors of unit length, the input through the first branch of the extractor."""
     extractor = extractor.eval().to(device)
 
