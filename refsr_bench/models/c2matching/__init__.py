@@ -18,6 +18,7 @@ CARD = ModelCard(
     name="c2matching",
     title="C2-Matching, trained with L1 ('-rec')",
     paper="Jiang et al., Robust Reference-based Super-Resolution via C2-Matching, CVPR 2021",
+    year=2021,
     uses_reference=True,
     parameters=8_865_547,
     weights_licence=RELEASE_LICENCE,
