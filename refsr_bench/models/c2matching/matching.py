@@ -6,20 +6,25 @@ follows the match of its own patch.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from refsr_bench.models.c2matching.exact import PATCH, PatchPairs, first_equal_patch
+from refsr_bench.models.c2matching.exact import PATCH, Candidates, PatchPairs, first_equal_patch
 from refsr_bench.models.c2matching.search import bound_features, scan, unbounded
 
 
-def match_patches(feat_in: Tensor, feat_ref: Tensor, *, block_elements: int | None = None) -> tuple[Tensor, Tensor]:
+def match_patches(
+    feat_in: Tensor, feat_ref: Tensor, precision: str = "fp32", *, block_elements: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Find for every 3×3 patch of ``feat_in`` the most similar 3×3 patch of ``feat_ref``.
 
     Similarity is the correlation with the reference patch at unit norm; the returned score also divides by the norm
     of the input patch, which makes it about a cosine. Equal correlations, up to float64, go to the lowest index, and
-    so does a patch of zeros. Memory grows with the maps, not with their product.
+    so does a patch of zeros. Memory grows with the maps, not with their product. On CUDA with Triton one fused kernel
+    names candidates, in float32 or, with ``precision="bf16"``, in bfloat16; they are compared in float32.
 
     feat_in ``(C, h, w)``, feat_ref ``(C, h', w')``, float32. Returns index and score, ``(h - 2, w - 2)`` each; an
     index counts the reference patches row by row: ``(y', x') = divmod(index, w' - 2)``.
@@ -34,8 +39,13 @@ def match_patches(feat_in: Tensor, feat_ref: Tensor, *, block_elements: int | No
         pairs = PatchPairs(feat_in, feat_ref)
         first = first_equal_patch(feat_ref)
         distinct = first == torch.arange(first.numel(), device=first.device).view_as(first)
-        best = scan(pairs, bound_features(feat_in, feat_ref), distinct, block_elements)
-        best = best or scan(pairs, unbounded(feat_in, feat_ref), distinct, block_elements)
+        if feat_in.is_cuda and find_spec("triton") is not None:
+            from refsr_bench.models.c2matching.search_triton import find_candidates
+
+            best: Candidates | None = pairs.best_of(find_candidates(pairs, distinct, precision))
+        else:
+            best = scan(pairs, bound_features(feat_in, feat_ref), distinct, block_elements)
+            best = best or scan(pairs, unbounded(feat_in, feat_ref), distinct, block_elements)
         assert best is not None
         index = torch.zeros_like(pairs.norm_in, dtype=torch.long).flatten()
         score = torch.zeros_like(pairs.norm_in).flatten()
