@@ -160,6 +160,8 @@ def test_resuming_changes_nothing(stage: str, pictures: Path, student: Path, tmp
     run = json.loads((tmp_path / "parts" / "run.json").read_text())
     assert [session["step"] for session in run["sessions"]] == [0, 3]
     assert {"loss", "l1"} & log_of(tmp_path / "parts")[-1].keys()
+    whole, parts = (log_of(tmp_path / name)[-1] for name in ("whole", "parts"))
+    assert whole.keys() == parts.keys()
 
 
 def interrupt_at(wanted: int):  # type: ignore[no-untyped-def]

@@ -321,6 +321,10 @@ class Journal:
     _since: float = field(default_factory=time.monotonic)
     _last_step: int = 0
 
+    def __post_init__(self) -> None:
+        """Count from where the run goes on."""
+        self._last_step = self.state.step
+
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Count the time of a part of the step."""
