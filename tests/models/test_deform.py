@@ -101,3 +101,30 @@ def test_pre_offsets_are_points_x_y() -> None:
     assert (by_group[:, 3, 1] == 5).all()
     assert by_group.abs().sum() == 8 * 16 * (5 + 7)
     assert (mask == 0.5).all()
+
+
+def test_backwards_too_it_keeps_less_than_nine_samples_of_every_channel() -> None:
+    channels, size, kept = 64, 24, {}
+    feature = torch.randn(1, channels, size, size, requires_grad=True)
+    offset = torch.randn(1, 8 * 18, size, size, requires_grad=True)
+    mask = torch.rand(1, 8 * 9, size, size, requires_grad=True)
+    weight = torch.randn(channels, channels, 3, 3, requires_grad=True)
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = deform_conv(feature, offset, mask, weight)
+    own = sum(a.untyped_storage().nbytes() for a in (feature, offset, mask, weight))
+    assert sum(kept.values()) - own < 9 * feature.nbytes
+    out.sum().backward()
+    assert all(a.grad is not None for a in (feature, offset, mask, weight))
+
+
+def test_a_window_of_the_output_is_that_part_of_it() -> None:
+    feature, offset, mask, weight = random_arguments(2, 3.0, (6, 7))
+    whole = deform_conv(feature, offset, mask, weight)
+    rows, columns = slice(2, 5), slice(3, 7)
+    part = deform_conv(feature, offset[:, :, rows, columns], mask[:, :, rows, columns], weight, origin=(2, 3))
+    torch.testing.assert_close(part, whole[:, :, rows, columns])
