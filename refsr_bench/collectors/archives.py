@@ -23,8 +23,10 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+import filelock
+
 from refsr_bench.errors import IntegrityError
-from refsr_bench.store import atomic_write_json, building
+from refsr_bench.store import atomic_write_json, building, naming_storage_faults
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 INDEX_NAME = ".unpacked.json"
@@ -74,9 +76,17 @@ def safe_extract(
     A folder that an earlier call finished is left as it is (`read_index` gives the same answer). `IntegrityError`
     names what is wrong, and ``target`` does not exist then.
     """
-    limits = limits or Limits()
     if (index := read_index(target)) is not None:
         return index
+    with naming_storage_faults(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Whoever waited here finds it finished: unpacking again would take the folder from under its readers.
+        with filelock.FileLock(target.with_name(f".{target.name}.unpacking.lock")):
+            index = read_index(target)
+            return _unpack(archive, target, limits or Limits(), progress) if index is None else index
+
+
+def _unpack(archive: Path, target: Path, limits: Limits, progress: Callable[[int, int], None]) -> dict[str, str]:
     try:
         with _opened(archive, limits) as (members, open_member):
             _judge(archive, members, limits)

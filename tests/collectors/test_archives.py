@@ -9,9 +9,11 @@ import stat
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -77,6 +79,25 @@ def test_what_is_unpacked_is_not_unpacked_again(tmp_path: Path) -> None:
     index = safe_extract(archive, target)
     archive.unlink()
     assert safe_extract(archive, target) == index
+
+
+def test_who_waits_for_another_finds_it_unpacked(tmp_path: Path) -> None:
+    archive, target = make_zip(tmp_path / "a.zip", {"a.txt": b"1"}), tmp_path / "cache" / "a"
+    first_is_at_work, second_waits = threading.Event(), threading.Event()
+
+    def hold(done: int, total: int) -> None:
+        first_is_at_work.set()
+        second_waits.wait(30)
+
+    def second() -> dict[str, str]:
+        first_is_at_work.wait(30)
+        threading.Timer(0.3, second_waits.set).start()
+        return safe_extract(archive, target, progress=lambda done, total: pytest.fail("unpacked twice"))
+
+    with ThreadPoolExecutor() as pool:
+        both = [pool.submit(safe_extract, archive, target, progress=hold), pool.submit(second)]
+        first, other = (each.result(timeout=60) for each in both)
+    assert first == other == {"a.txt": sha256_bytes(b"1")}
 
 
 # --- 22: broken ------------------------------------------------------------------------------------------------------
@@ -297,7 +318,7 @@ def test_27_no_room(tmp_path: Path, twenty: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(StorageError, match="about 60,000 bytes are needed, 1,000 are free") as caught:
         safe_extract(twenty, target)
     assert caught.value.exit_code == 4
-    assert not target.parent.exists()
+    assert all(path.suffix == ".lock" for path in target.parent.iterdir())
 
 
 @pytest.fixture
