@@ -50,7 +50,7 @@ train.add_command(any_model)
 @click.option("--loss", type=click.Choice(["rec", "gan"]), help="Loss of the restoration stage  [default: rec]")
 @click.option("--data", metavar="NAME|DIR", help="A built dataset, e.g. cufed: HR pictures and their references.")
 @_PHOTOS
-@click.option("--preset", default="paper", show_default=True, metavar="NAME", help="paper or small.")
+@click.option("--preset", default="paper", show_default=True, metavar="NAME", help="paper, light or small.")
 @click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Change one field; see --dry-run.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder  [default: runs/train/c2matching-STAGE]")
 @click.option("--resume", is_flag=True, help="Go on from the run folder's last checkpoint; start if there is none.")
@@ -180,7 +180,7 @@ def _validator(dataset: str) -> Any:
     [task] = open_tasks(dataset, [DEFAULT], None, None)
 
     def validate(config: Any, state: Any, frozen: Any) -> Mapping[str, float]:
-        from refsr_bench.models.c2matching.loop import using_results
+        from refsr_bench.models.c2matching.checkpoints import using_results
         from refsr_bench.models.c2matching.validation import Present
         from refsr_bench.protocols.probing import probe
 

@@ -16,20 +16,15 @@ from torch.optim import Adam
 
 from refsr_bench.errors import ManualStepNeeded, UsageError, did_you_mean
 from refsr_bench.models import zoo
-from refsr_bench.models.c2matching.config import L1Config
-from refsr_bench.models.c2matching.loop import (
-    Journal,
-    Place,
+from refsr_bench.models.c2matching.checkpoints import (
     State,
-    apply_gradients,
-    average,
     list_checkpoints,
     load_checkpoint,
-    noting_signals,
-    rate_at,
     save_tensors,
     start_average,
 )
+from refsr_bench.models.c2matching.config import L1Config
+from refsr_bench.models.c2matching.loop import Journal, Place, apply_gradients, average, noting_signals, rate_at
 from refsr_bench.models.c2matching.loop import Progress as OnStep
 from refsr_bench.models.c2matching.roles import load_roles
 from refsr_bench.models.c2matching.training_data import Examples, Source, as_input, check_sources, load_batches

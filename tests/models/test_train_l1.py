@@ -17,9 +17,10 @@ from refsr_bench.geometry import similarity_about_centre, translation
 from refsr_bench.images import load_image, resize_bicubic
 from refsr_bench.lookup import find
 from refsr_bench.models import method, zoo
+from refsr_bench.models.c2matching.checkpoints import State
 from refsr_bench.models.c2matching.config import L1Config
 from refsr_bench.models.c2matching.extractor import Extractor
-from refsr_bench.models.c2matching.loop import Journal, Place, State
+from refsr_bench.models.c2matching.loop import Journal, Place
 from refsr_bench.models.c2matching.training_data import Source, warp
 from refsr_bench.models.train_l1 import NETWORK, build, train, train_network
 from refsr_bench.models.vgg import VGG19, imagenet_state, load_vgg19

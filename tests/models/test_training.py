@@ -16,23 +16,19 @@ from torch.nn import functional as F
 from refsr_bench.errors import RefsrError, UsageError
 from refsr_bench.images import encode_png
 from refsr_bench.models.c2matching import losses, train_restoration
-from refsr_bench.models.c2matching.config import PRESETS, STAGES, make_config, resume_values
-from refsr_bench.models.c2matching.discriminator import Discriminator
-from refsr_bench.models.c2matching.extractor import Extractor
-from refsr_bench.models.c2matching.loop import (
-    Journal,
-    Place,
+from refsr_bench.models.c2matching.checkpoints import (
     State,
-    TrainingStopped,
-    apply_gradients,
     list_checkpoints,
     load_tensors,
-    rate_at,
     save_checkpoint,
     save_tensors,
     start_average,
     using_results,
 )
+from refsr_bench.models.c2matching.config import PRESETS, STAGES, make_config, resume_values
+from refsr_bench.models.c2matching.discriminator import Discriminator
+from refsr_bench.models.c2matching.extractor import Extractor
+from refsr_bench.models.c2matching.loop import Journal, Place, TrainingStopped, apply_gradients, rate_at
 from refsr_bench.models.c2matching.restoration import Restoration
 from refsr_bench.models.c2matching.small import SmallConfig, SmallRestoration, match_cells, sample_at
 from refsr_bench.models.c2matching.small_model import load_small
@@ -323,7 +319,7 @@ def test_a_full_disk_leaves_earlier_checkpoints_whole(tmp_path: Path, monkeypatc
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("refsr_bench.models.c2matching.loop.save_tensors", full)
+    monkeypatch.setattr("refsr_bench.models.c2matching.checkpoints.save_tensors", full)
     state.step = 1
     with pytest.raises(RefsrError, match="No space left"):
         save_checkpoint(tmp_path, state, config)

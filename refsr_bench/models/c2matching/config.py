@@ -26,8 +26,8 @@ Count = Annotated[int, Field(ge=1)]
 class StageConfig(Frozen):
     """Fields of every stage."""
 
-    network: Literal["paper", "small"] = "paper"
-    """The paper's sizes, or those of `small`."""
+    network: Literal["paper", "light", "small"] = "paper"
+    """The paper's sizes, those of its C2-Matching-light (whose extractor is the paper's), or those of `small`."""
     iterations: Count
     """Optimiser steps."""
     batch: Count
@@ -115,7 +115,7 @@ class RestorationConfig(StageConfig):
     matcher: Literal["learned", "vgg19"] = "learned"
     """What is matched: the student's descriptors, or VGG-19's relu3_1, which the paper's ablation starts from."""
     dynagg: bool = True
-    """Off: the small network follows the matches as they are."""
+    """Off: the network follows the matches as they are."""
     extractor: str | None = None
     """Run folder of the student, or a file of extractor weights; needed by the learned matcher."""
     reference_encoder: Literal["vgg19", "learned"] = "vgg19"
@@ -208,6 +208,7 @@ _SMALL_CONTRASTIVE = {
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {"teacher": {}, "student": {}, "restoration": {}, "l1": {}},
+    "light": {"teacher": {}, "student": {}, "restoration": {"network": "light"}, "l1": {}},
     "small": {
         "l1": {},
         "teacher": {**_SMALL_CONTRASTIVE, "iterations": 3_000, "schedule": "cooldown"},

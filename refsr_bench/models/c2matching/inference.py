@@ -19,7 +19,9 @@ from refsr_bench.models.c2matching.extractor import Extractor
 from refsr_bench.models.c2matching.matching import find_offsets
 from refsr_bench.models.c2matching.restoration import Restoration
 from refsr_bench.models.c2matching.roles import definition_of, load_roles
+from refsr_bench.models.c2matching.small import VggExtractor
 from refsr_bench.models.c2matching.tiling import DEFAULT_BUDGET, INEXACT_HALO, read_bytes
+from refsr_bench.models.c2matching.trained import find_run, load_run
 from refsr_bench.models.matchers.cells import contrastive_matcher
 from refsr_bench.models.tensors import has_bf16, round_to_bf16, select_device, to_image, to_tensor
 from refsr_bench.models.vgg import VGG19, load_vgg19
@@ -123,29 +125,20 @@ def pad_to_common_size(lr: NDArray[np.uint8], ref: NDArray[np.uint8]) -> tuple[N
     return pad_zero(lr, height, width), pad_zero(ref, SCALE * height, SCALE * width)
 
 
-class FixedFeatures(nn.Module):
-    """Features to match from one fixed VGG-19 for both pictures, relu3_1: the baseline of Fig. 5."""
-
-    def __init__(self, vgg: VGG19) -> None:
-        super().__init__()
-        self.vgg = vgg
-
-    def forward(self, lr_up: torch.Tensor, ref: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compute ``(B, 256, H // 4, W // 4)`` of both."""
-        return self.vgg(lr_up)["relu3_1"], self.vgg(ref)["relu3_1"]
-
-
 def load_model(preset: Preset, weights: str | Path | None, device: str, settings: Settings) -> C2Matching:
-    """Load the networks of a preset and note on the card the hash of each file they came from."""
+    """Load the networks of a preset, published or of a training run, and note on the card the hash of each file."""
     target = select_device(device)
+    if weights is not None and (run := find_run(weights)) is not None:
+        extractor, vgg, restoration, changed = load_run(preset, run)
+        card = preset.card.model_copy(update=changed)
+        return C2Matching(card, extractor, vgg, restoration, target, settings)
     loaded = load_roles(tuple(dict.fromkeys((preset.matching, preset.restoration, "vgg19"))), weights)
     restoration = Restoration(definition_of(preset.restoration))
     load_into(restoration, loaded[preset.restoration].state, loaded[preset.restoration].source)
     vgg = load_vgg19(loaded["vgg19"].state, loaded["vgg19"].source)
-    extractor: nn.Module
     if preset.matching == "vgg19":
         # Its own copy: the one that feeds the restoration may be rounded to bfloat16.
-        extractor = FixedFeatures(load_vgg19(loaded["vgg19"].state, loaded["vgg19"].source))
+        extractor = VggExtractor(load_vgg19(loaded["vgg19"].state, loaded["vgg19"].source))
     else:
         extractor = Extractor()
         load_into(extractor, loaded[preset.matching].state, loaded[preset.matching].source)

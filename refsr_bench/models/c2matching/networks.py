@@ -13,7 +13,7 @@ from refsr_bench.errors import UsageError
 from refsr_bench.models.c2matching import roles
 from refsr_bench.models.c2matching.config import RestorationConfig, StageConfig
 from refsr_bench.models.c2matching.extractor import Extractor
-from refsr_bench.models.c2matching.restoration import Restoration
+from refsr_bench.models.c2matching.restoration import LIGHT, PAPER, Restoration
 from refsr_bench.models.c2matching.small import SmallConfig, SmallExtractor, SmallRestoration
 from refsr_bench.models.vgg import VGG19, load_vgg19
 from refsr_bench.models.weights import load_checkpoint, load_into
@@ -33,7 +33,11 @@ def build_extractor(config: StageConfig, weights: str | None) -> nn.Module:
 
 def build_restoration(config: RestorationConfig) -> nn.Module:
     """A fresh restoration network of the run's size, or one with the weights the configuration names."""
-    net = SmallRestoration(SmallConfig(dynagg=config.dynagg)) if config.network == "small" else Restoration()
+    net: nn.Module
+    if config.network == "small":
+        net = SmallRestoration(SmallConfig(dynagg=config.dynagg))
+    else:
+        net = Restoration((LIGHT if config.network == "light" else PAPER)._replace(dyn_agg=config.dynagg))
     if config.weights is not None:
         path = find_weights(config.weights, "restoration")
         state = load_checkpoint(path)

@@ -24,7 +24,7 @@ def parameter_groups(restoration: nn.Module, learning_rate: float = 1e-4) -> lis
     factor = learning_rate / 1e-4
     groups = [{"params": chosen(None), "lr": learning_rate}]
     groups += [{"params": chosen(level), "lr": OFFSET_RATES[level] * factor} for level in ("large", "small", "medium")]
-    return groups
+    return [group for group in groups if group["params"]]  # C2-Matching-light has no small level
 
 
 def make_generator_optimiser(restoration: nn.Module, learning_rate: float = 1e-4) -> Adam:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from refsr_bench.images import resize_bicubic
 from refsr_bench.models.c2matching.exact import PATCH
 from refsr_bench.models.c2matching.extractor import STRIDE
 from refsr_bench.models.c2matching.small import SmallConfig, SmallExtractor, SmallRestoration, VggExtractor, match_cells
+from refsr_bench.models.c2matching.trained import DESCRIPTION, find_run, read_description, trained_file
 from refsr_bench.models.tensors import select_device, to_image, to_tensor
 from refsr_bench.models.vgg import VGG19, Convention
 from refsr_bench.models.weights import load_checkpoint, load_into
@@ -24,8 +24,6 @@ from refsr_bench.store import sha256_file
 
 SHIPPED = Path(__file__).parent / "small_weights"
 """The weights in the package, with their card and licence."""
-
-DESCRIPTION = "weights.json"
 
 
 class SmallC2Matching:
@@ -84,18 +82,10 @@ def load_small(card: ModelCard, weights: str | Path | None, device: str) -> Smal
     UsageError: no such folder. IntegrityError: its files are not those of the small network.
     """
     target = select_device(device)
-    folder = SHIPPED if weights is None else Path(weights).expanduser()
-    if not (folder / DESCRIPTION).is_file() and (folder / "weights" / DESCRIPTION).is_file():
-        folder = folder / "weights"
-    files = {name: folder / f"{name}.safetensors" for name in ("extractor", "restoration")}
-    for path in files.values():
-        if not path.is_file():
-            raise UsageError(
-                f"{folder} holds no {path.name}",
-                "give the folder of a finished restoration run of the small network",
-            )
+    folder = SHIPPED if weights is None else find_run(weights) or Path(weights).expanduser()
+    files = {name: trained_file(folder, name) for name in ("extractor", "restoration")}
     states = {name: load_checkpoint(path) for name, path in files.items()}
-    config, convention = read_description(folder)
+    config, convention = read_sizes(folder)
     extractor: SmallExtractor | VggExtractor = SmallExtractor(config)
     restoration = SmallRestoration(config)
     if convention is not None:
@@ -109,15 +99,15 @@ def load_small(card: ModelCard, weights: str | Path | None, device: str) -> Smal
     return SmallC2Matching(card.model_copy(update={"weights_sha256": hashes}), extractor, restoration, target)
 
 
-def read_description(folder: Path) -> tuple[SmallConfig, Convention | None]:
+def read_sizes(folder: Path) -> tuple[SmallConfig, Convention | None]:
     """The networks' sizes as ``weights.json`` has them, and the convention of VGG-19 if that is what is matched.
 
     IntegrityError: the file is missing or damaged. UsageError: it is of another network.
     """
+    described = read_description(folder)
+    if described["network"] != "small":
+        raise UsageError(f"{folder} holds weights of the {described['network']} network, not of the small one")
     try:
-        described = json.loads((folder / DESCRIPTION).read_text("utf-8"))
-        if described["network"] != "small":
-            raise UsageError(f"{folder} holds weights of the {described['network']} network, not of the small one")
         return SmallConfig.model_validate(described["sizes"]), described.get("vgg19")
-    except (OSError, ValueError, KeyError) as error:
+    except (ValueError, KeyError) as error:
         raise IntegrityError(f"{folder / DESCRIPTION} does not describe small weights: {error}") from error

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam
 
+from refsr_bench.models.c2matching.checkpoints import State
 from refsr_bench.models.c2matching.config import RestorationConfig
 from refsr_bench.models.c2matching.discriminator import Discriminator
 from refsr_bench.models.c2matching.gathering import gather, synchronise_batch_norm
-from refsr_bench.models.c2matching.loop import Journal, State, apply_gradients, average, noting_signals, rate_at
+from refsr_bench.models.c2matching.loop import Journal, apply_gradients, average, noting_signals, rate_at
 from refsr_bench.models.c2matching.losses import critic_loss, generator_loss, gradient_penalty, perceptual_loss
 from refsr_bench.models.c2matching.matching import find_offsets
 from refsr_bench.models.c2matching.networks import (
@@ -49,7 +50,7 @@ def restoration_state(config: RestorationConfig, net: nn.Module) -> State:
     """The networks that learn and their optimisers: Adam (0.9, 0.999), the released groups for the paper's network."""
     nets: dict[str, nn.Module] = {"restoration": net}
     rate = config.learning_rate
-    if config.network == "paper":
+    if config.network != "small":
         optimisers: dict[str, torch.optim.Optimizer] = {"restoration": make_generator_optimiser(net, rate)}
         if config.reference_encoder == "learned":
             nets["encoder"] = channels_last(build_encoder(config))
@@ -65,7 +66,7 @@ def restoration_state(config: RestorationConfig, net: nn.Module) -> State:
 
 def frozen_networks(config: RestorationConfig, extractor: nn.Module | None) -> Frozen:
     """Load what the configuration needs beside the networks that learn."""
-    vgg = load_vgg(config) if config.network == "paper" and config.reference_encoder == "vgg19" else None
+    vgg = load_vgg(config) if config.network != "small" and config.reference_encoder == "vgg19" else None
     if config.matcher == "vgg19":
         extractor = VggExtractor(load_vgg(config, ("relu3_1",)))
     perceptual = load_vgg(config, ("relu5_1",)) if config.loss == "gan" else None

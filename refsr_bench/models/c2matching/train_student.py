@@ -8,8 +8,9 @@ from __future__ import annotations
 from torch import nn
 from torch.optim import Adam
 
+from refsr_bench.models.c2matching.checkpoints import State
 from refsr_bench.models.c2matching.config import StudentConfig
-from refsr_bench.models.c2matching.loop import Journal, State, apply_gradients, noting_signals, rate_at
+from refsr_bench.models.c2matching.loop import Journal, apply_gradients, noting_signals, rate_at
 from refsr_bench.models.c2matching.networks import autocast, to_device
 from refsr_bench.models.c2matching.train_teacher import backward, mean_losses, pair_losses
 from refsr_bench.models.c2matching.training_data import Examples, load_batches

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
+from refsr_bench.models.c2matching.checkpoints import State
 from refsr_bench.models.c2matching.config import ContrastiveConfig, TeacherConfig
-from refsr_bench.models.c2matching.loop import Journal, State, apply_gradients, average, noting_signals, rate_at
+from refsr_bench.models.c2matching.loop import Journal, apply_gradients, average, noting_signals, rate_at
 from refsr_bench.models.c2matching.losses import contrastive_loss, dense_loss, usable_pairs
 from refsr_bench.models.c2matching.networks import autocast, to_device
 from refsr_bench.models.c2matching.pairs import true_positions

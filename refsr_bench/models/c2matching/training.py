@@ -16,6 +16,14 @@ from torch import Tensor
 import refsr_bench
 from refsr_bench.errors import UsageError
 from refsr_bench.models.c2matching import networks
+from refsr_bench.models.c2matching.checkpoints import (
+    State,
+    list_checkpoints,
+    load_checkpoint,
+    load_tensors,
+    save_tensors,
+    start_average,
+)
 from refsr_bench.models.c2matching.config import (
     RUN_FILE,
     STAGES,
@@ -27,21 +35,12 @@ from refsr_bench.models.c2matching.config import (
     stored_run,
     validate,
 )
-from refsr_bench.models.c2matching.loop import (
-    Journal,
-    Place,
-    State,
-    list_checkpoints,
-    load_checkpoint,
-    load_tensors,
-    save_tensors,
-    start_average,
-    wait_for_all,
-)
+from refsr_bench.models.c2matching.loop import Journal, Place, wait_for_all
 from refsr_bench.models.c2matching.small import SmallConfig
 from refsr_bench.models.c2matching.train_restoration import frozen_networks, restoration_state, train_restoration
 from refsr_bench.models.c2matching.train_student import student_state, train_student
 from refsr_bench.models.c2matching.train_teacher import teacher_state, train_teacher
+from refsr_bench.models.c2matching.trained import DESCRIPTION
 from refsr_bench.models.c2matching.training_data import Examples, Source, check_sources, fingerprint
 from refsr_bench.models.c2matching.validation import draw_pictures
 from refsr_bench.models.weights import load_checkpoint as read_weights
@@ -192,7 +191,7 @@ def export_weights(run_dir: Path, folder: Path) -> int:
         raise UsageError(f"{run_dir} has no checkpoint yet")
     described = json.loads((checkpoints[-1] / "state.json").read_text("utf-8"))
     names = ["restoration" if isinstance(config, RestorationConfig) else "extractor"]
-    if isinstance(config, RestorationConfig) and config.network == "paper" and config.reference_encoder == "learned":
+    if isinstance(config, RestorationConfig) and config.network != "small" and config.reference_encoder == "learned":
         names.append("encoder")
     results = {
         name: load_tensors(checkpoints[-1], "average" if name == described["averaged"] else name) for name in names
@@ -208,16 +207,18 @@ def _write(folder: Path, config: AnyConfig, results: Mapping[str, Mapping[str, T
         if name != "critic":
             save_tensors(folder, name, tensors)
     described: dict[str, Any] = {"network": config.network, "stage": stage_of(config), "step": step}
+    dynagg = config.dynagg if isinstance(config, RestorationConfig) else True
     if config.network == "small":
-        dynagg = config.dynagg if isinstance(config, RestorationConfig) else True
         described["sizes"] = SmallConfig(dynagg=dynagg).model_dump(mode="json")
+    else:
+        described["dynagg"] = dynagg
     if isinstance(config, RestorationConfig) and config.matcher == "learned" and config.extractor is not None:
         save_tensors(folder, "extractor", read_weights(networks.find_weights(config.extractor, "extractor")))
     elif isinstance(config, RestorationConfig) and config.matcher == "vgg19":
         vgg = networks.load_vgg(config, ("relu3_1",))
         save_tensors(folder, "extractor", vgg.state_dict())
         described["vgg19"] = vgg.convention
-    atomic_write_json(folder / "weights.json", described)
+    atomic_write_json(folder / DESCRIPTION, described)
 
 
 def stage_of(config: AnyConfig) -> str:

@@ -17,11 +17,11 @@ from refsr_bench.errors import ImageError
 from refsr_bench.geometry import patch_centres
 from refsr_bench.images import resize_bicubic
 from refsr_bench.models.c2matching import CARD, CARD_SMALL
+from refsr_bench.models.c2matching.checkpoints import State, using_results
 from refsr_bench.models.c2matching.config import AnyConfig, RestorationConfig, TeacherConfig
 from refsr_bench.models.c2matching.exact import PATCH
 from refsr_bench.models.c2matching.extractor import STRIDE
 from refsr_bench.models.c2matching.inference import pad_to_common_size
-from refsr_bench.models.c2matching.loop import State, using_results
 from refsr_bench.models.c2matching.networks import to_device
 from refsr_bench.models.c2matching.small import CellMatch, match_cells, sample_at
 from refsr_bench.models.c2matching.train_restoration import Frozen, find_matches, restore_batch
