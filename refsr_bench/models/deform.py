@@ -12,6 +12,9 @@ from torch.utils.checkpoint import checkpoint
 
 TAPS = 9
 """Taps of the 3×3 kernel, row-major: tap 3i + j sits at (y, x) = (i - 1, j - 1)."""
+STRIP_ELEMENTS = 1 << 21
+"""Samples held at once without gradients (9 C a pixel): they stay in the cache."""
+STRIP_ELEMENTS_CUDA = 1 << 27
 
 
 def deform_conv(
@@ -32,14 +35,22 @@ def deform_conv(
     feature ``(B, C, h, w)``; offset ``(B, G * 9 * 2, h, w)``; mask ``(B, G * 9, h, w)``; weight ``(C_out, C, 3, 3)``.
     Returns ``(B, C_out, h, w)``. Offset and mask may be a window of the whole, whose first pixel ``origin`` (y, x)
     tells; then so is the result. Differentiable in every argument; at whole-pixel positions the derivative is the one
-    towards larger coordinates. Works tap by tap, and backwards too: each tap is sampled again for its gradient, so that
-    memory grows with C·h·w and not with nine times that. On CUDA torchvision's kernel is used where it is installed.
+    towards larger coordinates. Memory grows with C·h·w and not with nine times that: without gradients the output is
+    made a few rows at a time, with gradients tap by tap, each tap being sampled again for its gradient. On CUDA
+    torchvision's kernel is used where it is installed.
     """
     if feature.is_cuda and find_spec("torchvision") is not None and feature.shape[2:] == mask.shape[2:]:
         from torchvision.ops import deform_conv2d
 
         fused: Tensor = deform_conv2d(feature, offset, weight, bias, padding=1, mask=mask)
         return fused
+    run = _tap_by_tap if torch.is_grad_enabled() else _all_taps_in_strips
+    return run(feature, offset, mask, weight, bias, origin)
+
+
+def _tap_by_tap(
+    feature: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor | None, origin: tuple[int, int]
+) -> Tensor:
     batch, channels, *size = feature.shape
     height, width = mask.shape[2:]
     groups = mask.shape[1] // TAPS
@@ -62,10 +73,7 @@ def deform_conv(
             (size[0], size[1]),
             tap_weights[tap],
         )
-        if torch.is_grad_enabled():
-            result = result + checkpoint(_apply_tap, *arguments, use_reentrant=False, preserve_rng_state=False)
-        else:
-            result += _apply_tap(*arguments)
+        result = result + checkpoint(_apply_tap, *arguments, use_reentrant=False, preserve_rng_state=False)
     if bias is not None:
         result = result + bias
     return result.view(batch, height, width, -1).permute(0, 3, 1, 2).contiguous()
@@ -97,6 +105,57 @@ def _sample(table: Tensor, y: Tensor, x: Tensor, mask: Tensor, size: tuple[int, 
     return F.embedding_bag(
         torch.stack(rows, -1).view(-1, 4), table, mode="sum", per_sample_weights=torch.stack(weights, -1).view(-1, 4)
     )
+
+
+def _all_taps_in_strips(
+    feature: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor | None, origin: tuple[int, int]
+) -> Tensor:
+    height, width = mask.shape[2:]
+    groups = mask.shape[1] // TAPS
+    dtype, per_group = offset.dtype, feature.shape[1] // groups
+    kernel = weight.to(dtype).view(-1, groups, per_group, TAPS).permute(1, 3, 2, 0).reshape(-1, len(weight))
+    bias = offset.new_zeros(len(weight)) if bias is None else bias.to(dtype)
+    tap = torch.arange(TAPS, device=offset.device)
+    y = torch.arange(height, device=offset.device).view(-1, 1, 1, 1) + origin[0] + tap // 3 - 1
+    x = torch.arange(width, device=offset.device).view(-1, 1, 1) + origin[1] + tap % 3 - 1
+    rows = max(1, (STRIP_ELEMENTS_CUDA if offset.is_cuda else STRIP_ELEMENTS) // (width * len(kernel)))
+    result = offset.new_empty(len(feature), height, width, len(weight))
+    for image, whole in enumerate(feature):
+        # A border of zeros, and positions held inside it, in place of asking which neighbours exist.
+        padded = F.pad(whole.permute(1, 2, 0).to(dtype), (0, 0, 1, 2, 1, 2))
+        for first in range(0, height, rows):
+            part = slice(first, min(height, first + rows))
+            # (rows, width, groups, taps), like the channels that the product below sums over.
+            points = offset[image, :, part].view(groups, TAPS, 2, -1, width).permute(2, 3, 4, 0, 1).contiguous()
+            share = mask[image, :, part].view(groups, TAPS, -1, width).permute(2, 3, 0, 1).to(dtype).contiguous()
+            samples = _sample_padded(padded, points[0].add_(y[part]), points[1].add_(x), share)
+            torch.addmm(bias, samples, kernel, out=result[image, part].view(len(samples), -1))
+    return result.permute(0, 3, 1, 2)
+
+
+def _sample_padded(padded: Tensor, y: Tensor, x: Tensor, mask: Tensor) -> Tensor:
+    """Bilinear samples times mask at ``(rows, width, G, 9)`` positions: ``(rows * width, G * 9 * C / G)``.
+
+    ``padded``: ``(h + 3, w + 3, C)``, with zeros before the first and after the last row and column. y, x are scratch.
+    """
+    height, width, groups = padded.shape[0] - 3, padded.shape[1] - 3, mask.shape[2]
+    y, x = y.clamp_(-1, height), x.clamp_(-1, width)
+    top, left = y.floor().nan_to_num_(-1), x.floor().nan_to_num_(-1)  # NaN must not become an index
+    down, right = y.sub_(top), x.sub_(left)
+    step = (width + 3) * groups
+    corner = top.int().add_(1).mul_(step).add_(left.int().add_(1).mul_(groups))
+    corner += torch.arange(groups, dtype=torch.int32, device=mask.device)[:, None]
+    places = corner[..., None] + torch.tensor([0, groups, step, step + groups], dtype=torch.int32, device=mask.device)
+    shares = mask.new_empty(places.shape)
+    lower = down.mul_(mask)
+    upper = mask - lower
+    for row, both in ((0, upper), (2, lower)):
+        second = torch.mul(both, right, out=shares[..., row + 1])
+        torch.sub(both, second, out=shares[..., row])
+    # A weighted sum of four rows is what embedding_bag computes without storing the four.
+    table = padded.view(-1, padded.shape[2] // groups)
+    bags = F.embedding_bag(places.view(-1, 4), table, mode="sum", per_sample_weights=shares.view(-1, 4))
+    return bags.view(mask.shape[0] * mask.shape[1], -1)
 
 
 class DynAgg(nn.Module):

@@ -54,7 +54,7 @@ def _all_layers() -> Iterator[tuple[str, nn.Module]]:
     for block, (channels, convolutions) in enumerate(BLOCKS, start=1):
         for i in range(1, convolutions + 1):
             yield f"conv{block}_{i}", nn.Conv2d(channels_in, channels, 3, padding=1)
-            yield f"relu{block}_{i}", nn.ReLU()
+            yield f"relu{block}_{i}", nn.ReLU(inplace=True)
             channels_in = channels
         yield f"pool{block}", nn.MaxPool2d(2)
 

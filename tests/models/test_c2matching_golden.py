@@ -22,6 +22,7 @@ from refsr_bench.models.c2matching.restoration import LEVELS, Restoration
 from refsr_bench.models.deform import DynAgg
 from refsr_bench.models.tensors import to_tensor
 from refsr_bench.models.vgg import VGG19
+from refsr_bench.models.winograd import use_winograd
 
 E2E = ["equal", "unequal_mixed", "unequal_ref_smaller", "shared_unequal_mixed", "shared_unequal_ref_smaller"]
 
@@ -36,10 +37,13 @@ def assert_near(actual: Tensor, expected: NDArray, tolerance: float) -> None:
     assert error <= tolerance, f"largest error {error:.2e}"
 
 
-@pytest.fixture(scope="module")
-def restoration() -> Restoration:
+@pytest.fixture(scope="module", params=["direct", "winograd"])
+def restoration(request: pytest.FixtureRequest) -> Restoration:
     net = Restoration().eval()
     net.load_state_dict(golden_state(net))
+    if request.param == "winograd":
+        for body in net.bodies():
+            use_winograd(body)
     return net
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, cast
@@ -23,9 +24,11 @@ from refsr_bench.models.c2matching.small import VggExtractor
 from refsr_bench.models.c2matching.tiling import DEFAULT_BUDGET, INEXACT_HALO, read_bytes
 from refsr_bench.models.c2matching.trained import find_run, load_run
 from refsr_bench.models.matchers.cells import contrastive_matcher
-from refsr_bench.models.tensors import has_bf16, round_to_bf16, select_device, to_image, to_tensor
+from refsr_bench.models.memory import reused_memory
+from refsr_bench.models.tensors import has_bf16, select_device, to_image, to_tensor
 from refsr_bench.models.vgg import VGG19, load_vgg19
 from refsr_bench.models.weights import load_into
+from refsr_bench.models.winograd import use_winograd
 from refsr_bench.schema import Matches, ModelCard
 
 SCALE = 4
@@ -69,13 +72,15 @@ class C2Matching:
             net.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         restoration.memory_budget = settings.memory_budget
         restoration.allow_inexact_tiles = settings.allow_inexact_tiles
-        # The extractor stays in float32: which match wins hangs on small differences.
+        # The extractor stays as it is: which match wins hangs on small differences.
         self.autocast = settings.precision == "bf16" and has_bf16(device)
-        if settings.precision == "bf16" and not self.autocast:
-            round_to_bf16(self.vgg)
-            round_to_bf16(self.restoration)
         if settings.compile:
             self.restoration.compile(dynamic=True)
+        elif device.type == "cpu" and not self.autocast:
+            # In float32 only where the error stays within what the release's own numbers allow.
+            everything = [vgg, restoration]
+            for net in everything if settings.precision == "bf16" else restoration.bodies():
+                use_winograd(net)
 
     def restore(self, lr: NDArray[np.uint8], refs: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Super-resolve ``lr`` (H, W, 3) to float32 ``(4H, 4W, 3)``, not clamped, with the **first** reference only.
@@ -105,6 +110,7 @@ class C2Matching:
     def _run(self, lr: torch.Tensor, lr_up: torch.Tensor, ref: torch.Tensor) -> torch.Tensor:
         # TF32 convolutions would change which match wins; cuDNN's choice of algorithm must not vary between runs.
         with (
+            reused_memory() if self.device.type == "cpu" else contextlib.nullcontext(),
             torch.inference_mode(),
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
         ):

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from refsr_bench.models.c2matching.exact import PATCH, patch_norms
 from refsr_bench.models.c2matching.extractor import Extractor
 from refsr_bench.models.c2matching.matching import expand_offsets
-from refsr_bench.models.c2matching.restoration import LEVELS, Restoration, leaky
+from refsr_bench.models.c2matching.restoration import LEVELS, ResidualBlock, Restoration, leaky
 from refsr_bench.models.deform import TAPS, DynAgg
 from refsr_bench.models.vgg import VGG19
 
@@ -66,7 +66,7 @@ def restore_plainly(
 ) -> Tensor:
     """The forward pass of the restoration network with `deform_conv_plainly` in place of the sampling."""
     part = net.dyn_agg_restore
-    x = net.content_extractor(lr)
+    x = _refine(net.content_extractor.body, leaky(net.content_extractor.conv_first(lr)))
     for name, layer, _ in LEVELS:
         feature = ref_features[layer]
         offset_feature = leaky(part[f"{name}_offset_conv1"](torch.cat([x, feature], 1)))
@@ -75,10 +75,18 @@ def restore_plainly(
         assert isinstance(agg, DynAgg)
         offset, mask = agg.offsets_and_mask(offset_feature, pre_offsets[layer])
         aggregated = leaky(deform_conv_plainly(feature, offset, mask, agg.weight, agg.bias))
-        x = part[f"tail_{name}"](part[f"body_{name}"](part[f"head_{name}"](torch.cat([x, aggregated], 1))) + x)
+        head = part[f"head_{name}"](torch.cat([x, aggregated], 1))
+        x = part[f"tail_{name}"](_refine(part[f"body_{name}"], head) + x)
     base = F.interpolate(lr, scale_factor=4, mode="bilinear", align_corners=False)
     restored: Tensor = base + x
     return restored
+
+
+def _refine(body: nn.Module, x: Tensor) -> Tensor:
+    for block in body.children():
+        assert isinstance(block, ResidualBlock)
+        x = x + block.conv2(F.relu(block.conv1(x), inplace=True))
+    return x
 
 
 def run_plainly(extractor: Extractor, vgg: VGG19, net: Restoration, lr: Tensor, lr_up: Tensor, ref: Tensor) -> Tensor:

@@ -45,9 +45,12 @@ def conv(channels_in: int, channels_out: int) -> nn.Conv2d:
     return layer
 
 
-def leaky(x: Tensor) -> Tensor:
-    """Leaky ReLU of slope 0.1, the one nonlinearity between the blocks."""
-    return F.leaky_relu(x, 0.1)
+def leaky(x: Tensor, *, inplace: bool = False) -> Tensor:
+    """Leaky ReLU of slope 0.1, the one nonlinearity between the blocks.
+
+    ``inplace``: for what nobody else holds. Fresh memory for a large map costs many times what the arithmetic does.
+    """
+    return F.leaky_relu(x, 0.1, inplace)
 
 
 class ResidualBlock(nn.Module):
@@ -60,7 +63,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Refine features ``(B, 64, h, w)``."""
-        refined: Tensor = x + self.conv2(F.relu(self.conv1(x)))
+        # In place, as in `leaky`.
+        refined: Tensor = self.conv2(F.relu_(self.conv1(x))).add_(x)
         return refined
 
 
@@ -79,7 +83,7 @@ class ContentExtractor(nn.Module):
 
     def forward(self, lr: Tensor) -> Tensor:
         """Compute the features of RGB ``(B, 3, h, w)`` in [0, 1]."""
-        features: Tensor = self.body(leaky(self.conv_first(lr)))
+        features: Tensor = self.body(leaky(self.conv_first(lr), inplace=True))
         return features
 
 
@@ -96,9 +100,9 @@ class Restoration(nn.Module):
         for (name, _, channels), blocks in zip(LEVELS, definition.blocks[1:], strict=True):
             last = name == "large"
             tail = (
-                (conv(WIDTH, 32), nn.LeakyReLU(0.1), conv(32, 3))
+                (conv(WIDTH, 32), nn.LeakyReLU(0.1, inplace=True), conv(32, 3))
                 if last
-                else (conv(WIDTH, 4 * WIDTH), nn.PixelShuffle(2), nn.LeakyReLU(0.1))
+                else (conv(WIDTH, 4 * WIDTH), nn.PixelShuffle(2), nn.LeakyReLU(0.1, inplace=True))
             )
             uses_reference = name in definition.levels
             if uses_reference and definition.dyn_agg:
@@ -112,7 +116,7 @@ class Restoration(nn.Module):
             fused = WIDTH + channels * uses_reference
             self.dyn_agg_restore.update(
                 {
-                    f"head_{name}": nn.Sequential(conv(fused, WIDTH), nn.LeakyReLU(0.1)),
+                    f"head_{name}": nn.Sequential(conv(fused, WIDTH), nn.LeakyReLU(0.1, inplace=True)),
                     f"body_{name}": residual_body(blocks),
                     f"tail_{name}": nn.Sequential(*tail),
                 }
@@ -123,6 +127,10 @@ class Restoration(nn.Module):
         """How far a pixel of the output sees in the features of the largest level, px."""
         # The tail, the body, the head, two convolutions for the offsets and one in DynAgg.
         return 2 + 2 * self.definition.blocks[3] + 1 + 3
+
+    def bodies(self) -> list[nn.Module]:
+        """The residual blocks of the content extractor and of the three levels."""
+        return [self.content_extractor.body, *(self.dyn_agg_restore[f"body_{name}"] for name, _, _ in LEVELS)]
 
     def forward(self, lr: Tensor, pre_offsets: Mapping[str, Tensor], ref_features: Mapping[str, Tensor]) -> Tensor:
         """Restore RGB ``(B, 3, 4h, 4w)``, nominally in [0, 1], not clamped.
@@ -166,8 +174,9 @@ class Restoration(nn.Module):
         if name in self.definition.levels:
             origin = (window[0].start or 0, window[1].start or 0)
             if self.definition.dyn_agg:
-                offset_feature = leaky(part[f"{name}_offset_conv1"](cat([x, ref_feature[:, :, *window]], 1)))
-                offset_feature = leaky(part[f"{name}_offset_conv2"](offset_feature))
+                offset_feature = part[f"{name}_offset_conv1"](cat([x, ref_feature[:, :, *window]], 1))
+                offset_feature = part[f"{name}_offset_conv2"](leaky(offset_feature, inplace=True))
+                offset_feature = leaky(offset_feature, inplace=True)
                 fused.append(leaky(part[f"{name}_dyn_agg"](ref_feature, offset_feature, pre_offset, origin)))
             else:
                 fused.append(copy_matched(ref_feature, pre_offset, origin))
