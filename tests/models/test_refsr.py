@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from refsr_bench.errors import IntegrityError, UsageError
+from refsr_bench.errors import UsageError
 from refsr_bench.lookup import find
 from refsr_bench.models import method, zoo
-from refsr_bench.models.refsr.amsa import smaller_references
+from refsr_bench.models.deform import deform_conv
+from refsr_bench.models.refsr.amsa import DynWarp, smaller_references
 from refsr_bench.models.refsr.masa import BLOCK, _window, transfer_blocks
 from refsr_bench.models.transfer import find_matches, transfer
 from refsr_bench.models.weights import import_weights
@@ -30,25 +31,13 @@ PARTS = {
     "mrefsr": {"": 23_711_633},
 }
 
-OFFICIAL_KEYS = {
-    "crossnet": ("FlowNet.conv6_1.0.weight", "FlowNet.flow_12.0.bias", "UNet_decoder_2.post_fusion2.0.weight"),
-    "ttsr": ("MainNet.SFE.conv_head.weight", "MainNet.ex123.conv31_2.bias", "MainNet.RB33.3.conv2.weight",
-             "MainNet.merge_tail.conv_tail2.bias", "LTE.slice3.10.weight", "LTE.sub_mean.bias"),
-    "masa": ("enc.blk_L3.3.conv2.bias", "decoder.dram_x4.conv_up_b.weight", "decoder.pAda.conv_gamma.weight"),
-    "amsa": ("content_extractor.body.15.conv2.bias", "dyn_agg_restore.small_deform_conv.conv_offset_mask.weight",
-             "dyn_agg_restore.tail_large.2.weight"),
-    "datsr": ("dyn_agg_restore.down_body_large.layers.1.residual_group.blocks.3.attn.relative_position_bias_table",
-              "dyn_agg_restore.up_small_dyn_agg.conv_offset_mask.weight", "dyn_agg_restore.up_tail_large.2.bias"),
-    "mrefsr": ("dyn_agg_restore.head_small.conv_emb1.1.weight", "dyn_agg_restore.head_large.spatial_attn_add2.bias"),
-}  # fmt: skip
-
 TINY = {
     "crossnet": {"width": 4},
     "srntt": {"width": 8, "blocks": 4},
     "ttsr": {"width": 8, "blocks": (1, 1, 1, 1)},
     "ssen": {"width": 8, "blocks": 1, "shared_blocks": 1},
     "masa": {"width": 8, "encoder_blocks": 1, "decoder_blocks": (1,) * 6},
-    "amsa": {"blocks": 1},
+    "amsa": {"blocks": 1, "sizes": 2},
     "datsr": {"width": 16, "depths": (2,)},
     "mrefsr": {"blocks": 1},
 }
@@ -71,21 +60,6 @@ def test_parameters_are_those_of_the_released_definitions(name: str) -> None:
     network = network_on_meta(name)
     for part, expected in PARTS[name].items():
         assert sum(p.numel() for p in network.get_submodule(part).parameters()) == expected
-
-
-@pytest.mark.parametrize("name", OFFICIAL_KEYS)
-def test_keys_are_the_official_ones_and_one_wrong_key_is_named(name: str) -> None:
-    official = network_on_meta(name).state_dict()
-    assert set(OFFICIAL_KEYS[name]) <= official.keys()
-    assert method.identify(name, official, Path("official.pth")).state.keys() == official.keys()
-    key = OFFICIAL_KEYS[name][1]
-    for wording, state in (
-        ("1 missing", {k: v for k, v in official.items() if k != key}),
-        ("1 of another shape", official | {key: torch.zeros(5)}),
-    ):
-        with pytest.raises(IntegrityError, match=wording) as caught:
-            method.identify(name, state, Path("damaged.pth"))
-        assert key in str(caught.value)
 
 
 def test_what_a_release_stores_beside_the_weights_is_left_out() -> None:
@@ -211,6 +185,26 @@ def test_amsas_smaller_references_lie_on_a_canvas_of_the_same_size() -> None:
     filled = [tuple(int(np.count_nonzero(image.any(2).any(axis))) for axis in (1, 0)) for image in made]
     assert filled == [(64, 80), (48, 64), (40, 48), (32, 40), (24, 32)]
     assert len(smaller_references(ref[:16, :16])) == 2
+    assert len(smaller_references(ref, 3)) == 3
+
+
+def test_amsas_warp_is_the_deformable_convolution_at_whole_pixels() -> None:
+    torch.manual_seed(3)
+    layer = DynWarp(6).double()
+    feature = torch.rand(1, 6, 7, 8, dtype=torch.float64, requires_grad=True)
+    pre_offset = torch.randint(-9, 10, (1, 9, 7, 8, 2)).double()
+    mask = layer.conv_offset_mask(feature).sigmoid()
+    offset = pre_offset.flip(-1).permute(0, 1, 4, 2, 3).flatten(1, 2)
+    expected = deform_conv(feature, offset, mask, layer.weight, layer.bias)
+    made = layer(feature, pre_offset)
+    assert torch.allclose(made, expected, atol=1e-12)
+    with torch.no_grad():
+        assert torch.equal(layer(feature, pre_offset), made)
+    weights = torch.rand_like(expected)
+    wanted = (feature, *layer.parameters())
+    gradients = (torch.autograd.grad((sr * weights).sum(), wanted) for sr in (expected, made))
+    for theirs, ours in zip(*gradients, strict=True):
+        assert torch.allclose(theirs, ours, atol=1e-12)
 
 
 # --- every network runs ----------------------------------------------------------------------------------------------

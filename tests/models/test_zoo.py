@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from refsr_bench.lookup import find, list_entries
 from refsr_bench.models import method, zoo
 from refsr_bench.models.weights import import_weights
 from refsr_bench.store import model_dir
+from tests.models.official_keys import OFFICIAL
 from tests.test_cli import run, run_json
 
 COUNTS = {
@@ -29,29 +31,62 @@ COUNTS = {
     "ranksrgan": 1_554_499,
 }
 
-OFFICIAL_KEYS = {  # as the fact sheet lists them; the count is that of the whole state dict
-    "srcnn": ("conv1.weight", "conv3.bias"),
-    "edsr-baseline": ("sub_mean.weight", "head.0.weight", "body.15.body.2.bias", "body.16.weight", "tail.0.2.weight"),
-    "edsr": ("add_mean.bias", "body.31.body.0.weight", "body.32.bias", "tail.0.0.weight", "tail.1.bias"),
-    "rcan": ("body.9.body.19.body.3.conv_du.2.weight", "body.0.body.20.weight", "body.10.weight", "tail.1.weight"),
-    "esrgan": (
-        "RRDB_trunk.22.RDB3.conv5.weight",
-        "trunk_conv.bias",
-        "upconv2.weight",
-        "HRconv.weight",
-        "conv_last.bias",
-    ),
-    "ranksrgan": ("recon_trunk.15.conv2.weight", "LRconv.weight", "upconv1.weight", "HRconv.bias", "conv_last.weight"),
+SOME_OFFICIAL_KEYS = {  # where no complete list is known; those are in `official_keys`
+    "mdsr": ("pre_process.2.1.body.2.weight", "body.79.body.0.bias", "upsample.2.2.weight", "tail.0.bias"),
     "srgan-mmediting": ("conv_first.weight", "trunk_net.15.conv2.bias", "upsample2.upsample_conv.bias", "conv_hr.bias"),
     "imdn": ("fea_conv.weight", "IMDB6.cca.conv_du.2.bias", "c.0.weight", "LR_conv.bias", "upsampler.0.weight"),
+    "crossnet": (
+        "FlowNet.conv6_1.0.weight",
+        "FlowNet.flow_12.0.bias",
+        "UNet_decoder_2.post_fusion2.0.weight",
+    ),
+    "ttsr": (
+        "MainNet.SFE.conv_head.weight",
+        "MainNet.ex123.conv31_2.bias",
+        "MainNet.RB33.3.conv2.weight",
+        "MainNet.merge_tail.conv_tail2.bias",
+        "LTE.slice3.10.weight",
+        "LTE.sub_mean.bias",
+    ),
+    "masa": ("enc.blk_L3.3.conv2.bias", "decoder.dram_x4.conv_up_b.weight", "decoder.pAda.conv_gamma.weight"),
+    "amsa": (
+        "content_extractor.body.15.conv2.bias",
+        "dyn_agg_restore.small_deform_conv.conv_offset_mask.weight",
+        "dyn_agg_restore.tail_large.2.weight",
+    ),
+    "datsr": (
+        "dyn_agg_restore.down_body_large.layers.1.residual_group.blocks.3.attn.relative_position_bias_table",
+        "dyn_agg_restore.up_small_dyn_agg.conv_offset_mask.weight",
+        "dyn_agg_restore.up_tail_large.2.bias",
+    ),
+    "mrefsr": (
+        "dyn_agg_restore.head_small.conv_emb1.1.weight",
+        "dyn_agg_restore.head_large.spatial_attn_add2.bias",
+    ),
 }
+
+SAME_NETWORK = {
+    **{name: name.removesuffix("-rec") for name in zoo.CARDS if name.endswith("-rec")},
+    "srresnet": "srgan",
+    "srresnet-mmediting": "srgan-mmediting",
+    "esrgan-psnr": "esrgan",
+}
+"""Models that are others' networks with weights trained otherwise."""
+
+NETWORKS = [name for name in zoo.CARDS if name not in SAME_NETWORK]
+"""Every network once."""
 
 SMALL = ("srcnn", "edsr-baseline", "srgan", "srgan-mmediting", "enet", "ranksrgan", "imdn")
 
 
+@functools.cache
 def network_on_meta(name: str) -> torch.nn.Module:
     with torch.device("meta"):
         return method.find_method(name).network()
+
+
+def roles_of(name: str) -> tuple[str, ...]:
+    return method.find_method(name).roles
 
 
 def count(module: torch.nn.Module) -> int:
@@ -59,12 +94,15 @@ def count(module: torch.nn.Module) -> int:
 
 
 def random_state(name: str) -> dict[str, torch.Tensor]:
+    """Small numbers under the official keys and shapes, as they would lie in the published file."""
     torch.manual_seed(1)
+    network = network_on_meta(name).state_dict()
+    shapes = OFFICIAL.get(name) or {key: tuple(value.shape) for key, value in network.items()}
     return {
-        key: torch.rand(value.shape) * 0.1 + (0.5 if "running_var" in key else -0.05)
-        if value.is_floating_point()
+        key: torch.rand(shape) * 0.1 + (0.5 if "running_var" in key else -0.05)
+        if network[key].is_floating_point()
         else torch.tensor(0)
-        for key, value in network_on_meta(name).state_dict().items()
+        for key, shape in shapes.items()
     }
 
 
@@ -79,9 +117,19 @@ def test_a_card_tells_the_counted_parameters(name: str) -> None:
     assert name in list_entries("models")
 
 
-@pytest.mark.parametrize("name", OFFICIAL_KEYS)
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_keys_and_shapes_are_those_of_the_published_file(name: str) -> None:
+    assert {key: tuple(value.shape) for key, value in network_on_meta(name).state_dict().items()} == OFFICIAL[name]
+
+
+@pytest.mark.parametrize("name", SOME_OFFICIAL_KEYS)
 def test_keys_are_the_official_ones(name: str) -> None:
-    assert set(OFFICIAL_KEYS[name]) <= network_on_meta(name).state_dict().keys()
+    assert set(SOME_OFFICIAL_KEYS[name]) <= network_on_meta(name).state_dict().keys()
+
+
+@pytest.mark.parametrize("name", SAME_NETWORK)
+def test_weights_trained_otherwise_are_no_other_network(name: str) -> None:
+    assert method.find_method(name) is method.find_method(SAME_NETWORK[name])
 
 
 def import_and_run(name: str, tmp_path: Path, prefix: str = "") -> None:
@@ -114,22 +162,44 @@ def test_large_official_state_dicts_import_and_run(name: str, tmp_path: Path) ->
     import_and_run(name, tmp_path)
 
 
-@pytest.mark.parametrize("name", OFFICIAL_KEYS)
-def test_one_wrong_key_is_named(name: str) -> None:
-    official = network_on_meta(name).state_dict()
-    assert method.identify(name, official, Path("official.pth")).state.keys() == official.keys()
-    key = OFFICIAL_KEYS[name][1]
+@pytest.mark.parametrize(("name", "role"), [(name, role) for name in NETWORKS for role in roles_of(name)])
+def test_one_wrong_key_is_named(name: str, role: str) -> None:
+    of = method.find_method(name)
+    official = method.part_of(network_on_meta(name), of, role).state_dict()
+    assert method.identify(name, official, Path("official.pth")).role == role
+    keys = [key for key in official if not key.endswith("num_batches_tracked")]  # of which files may hold none
+    key = keys[len(keys) // 2]
     wrong = (
         ("1 missing", key, {k: v for k, v in official.items() if k != key}),
-        ("1 not expected", "surprise.weight", official | {"surprise.weight": torch.zeros(2, 2)}),
-        ("1 of another shape", key, official | {key: torch.zeros(5)}),
+        ("1 not expected", "surprise.weight 2×2", official | {"surprise.weight": torch.zeros(2, 2)}),
+        ("1 of another shape", f"{key} 7 instead of ", official | {key: torch.zeros(7)}),
     )
     for wording, named, state in wrong:
         with pytest.raises(IntegrityError) as caught:
             method.identify(name, state, Path("damaged.pth"))
-        assert "damaged.pth does not fit the network" in str(caught.value)
-        assert wording in str(caught.value)
-        assert named in str(caught.value)
+        first, *lines = str(caught.value).splitlines()
+        assert first == "damaged.pth does not fit the network"
+        assert len(lines) == 1
+        assert wording in lines[0]
+        assert named in lines[0]
+
+
+@pytest.mark.parametrize("name", ["srgan-tensorlayer", "enet", "srntt"])
+def test_one_wrong_array_of_a_list_is_named(name: str) -> None:
+    of = method.find_method(name)
+    part = method.part_of(of.network(), of, of.roles[-1])
+    arrays = [torch.from_numpy(array) for array in tensorflow_list(part)]
+    whole = {f"{i:04}": array for i, array in enumerate(arrays)}
+    assert method.identify(name, whole, Path("official.npz")).role == of.roles[-1]
+    last = f"{len(arrays) - 1:04}"
+    wrong = (
+        ("1 missing", {key: value for key, value in whole.items() if key != last}),
+        (f"1 not expected: array {len(arrays)} 5", {**whole, f"{len(arrays):04}": torch.zeros(5)}),
+        ("1 of another shape", {**whole, last: torch.zeros(7)}),
+    )
+    for wording, state in wrong:
+        with pytest.raises(IntegrityError, match=wording):
+            method.identify(name, state, Path("damaged.npz"))
 
 
 def test_a_damaged_file_leaves_nothing_behind(tmp_path: Path) -> None:

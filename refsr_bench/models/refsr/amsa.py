@@ -11,10 +11,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, cat, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from refsr_bench.images import pad_zero, resize_bicubic
 from refsr_bench.models.c2matching.restoration import BLOCKS, leaky
-from refsr_bench.models.deform import TAPS, deform_conv
+from refsr_bench.models.deform import TAPS
 from refsr_bench.models.method import Method, Parts
 from refsr_bench.models.refsr.c2family import LEVELS, Correspondence, c2_parts, common_size, correspond
 from refsr_bench.models.released import released_keys
@@ -37,17 +38,43 @@ class DynWarp(nn.Module):
         self.conv_offset_mask = nn.Conv2d(channels, TAPS, 3, padding=1)
 
     def forward(self, reference: Tensor, pre_offset: Tensor) -> Tensor:
-        """Warp reference features ``(B, C, h, w)``."""
-        offset = pre_offset.flip(-1).permute(0, 1, 4, 2, 3).flatten(1, 2)
+        """Warp reference features ``(1, C, h, w)``."""
         mask = self.conv_offset_mask(reference).sigmoid()
-        return deform_conv(reference, offset, mask, self.weight, self.bias)
+        arguments = reference, pre_offset, mask, self.weight
+        if torch.is_grad_enabled():  # read again for the gradient: nine maps would have to be kept
+            warped = checkpoint(follow_matches, *arguments, use_reentrant=False, preserve_rng_state=False)
+        else:
+            warped = follow_matches(*arguments)
+        result: Tensor = warped + self.bias[:, None, None]
+        return result
+
+
+def follow_matches(feature: Tensor, pre_offset: Tensor, mask: Tensor, weight: Tensor) -> Tensor:
+    """What `deform_conv` computes where every offset is a whole pixel: one pixel is read then, not a mixture of four.
+
+    feature ``(1, C, h, w)``; pre_offset ``(1, 9, h, w, 2)``, (x, y) px; mask ``(1, 9, h, w)``; weight ``(O, C, 3, 3)``.
+    """
+    height, width = feature.shape[2:]
+    table = feature[0].flatten(1).T.contiguous()
+    y = torch.arange(height, device=feature.device)[:, None]
+    x = torch.arange(width, device=feature.device)
+    result = feature.new_zeros(height * width, len(weight))
+    for tap, moved in enumerate(pre_offset[0].long()):
+        row, column = y + (tap // 3 - 1) + moved[..., 1], x + (tap % 3 - 1) + moved[..., 0]
+        inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        place = torch.where(inside, row * width + column, 0).flatten()
+        seen = table[place] * (mask[0, tap] * inside).view(-1, 1)
+        result = result + seen @ weight[:, :, tap // 3, tap % 3].T
+    return result.T.reshape(1, -1, height, width)
 
 
 class AMSA(nn.Module):
     """C2-Matching's restoration network plus one DynWarp a level, under the release's names."""
 
-    def __init__(self, blocks: int = BLOCKS) -> None:
+    def __init__(self, blocks: int = BLOCKS, sizes: int = SIZES) -> None:
         super().__init__()
+        self.sizes = sizes
+        """Of the reference, at most."""
         self.content_extractor, self.dyn_agg_restore = c2_parts(blocks)
         self.dyn_agg_restore.update({f"{name}_deform_conv": DynWarp(channels) for name, _, channels, _ in LEVELS})
 
@@ -75,8 +102,8 @@ class AMSA(nn.Module):
         return restored if name == "large" else part[f"tail_{name}"](restored)
 
 
-def smaller_references(ref: Image) -> list[Image]:
-    """The reference and its four reductions, each from the one before, all on a black canvas of the first one's size.
+def smaller_references(ref: Image, sizes: int = SIZES) -> list[Image]:
+    """The reference and its reductions, each from the one before, all on a black canvas of the first one's size.
 
     Reductions are cut to multiples of 4 px. A reference that would become smaller than 12 px, the size of one patch of
     features, is not reduced any further.
@@ -84,7 +111,7 @@ def smaller_references(ref: Image) -> list[Image]:
     height, width = ref.shape[:2]
     made, current = [ref], ref
     exact = [float(height), float(width)]
-    while len(made) < SIZES:
+    while len(made) < sizes:
         exact = [side * SHRINK for side in exact]
         size = [int(side) // 4 * 4 for side in exact]
         if min(size) < 12:
@@ -95,9 +122,10 @@ def smaller_references(ref: Image) -> list[Image]:
 
 
 def run(parts: Parts, lr: Image, refs: Sequence[Image]) -> Tensor:
-    """Restore with the first reference at five sizes; features are the unreduced reference's, as released."""
+    """Restore with the first reference at all its sizes; features are the unreduced reference's, as released."""
     lr, (ref,) = common_size(lr, refs[:1])
-    references = [correspond(parts, lr, ref, searched) for searched in smaller_references(ref)]
+    assert isinstance(parts.network, AMSA)
+    references = correspond(parts, lr, smaller_references(ref, parts.network.sizes), features_of=ref)
     sr: Tensor = parts.network(to_tensor(lr, parts.device), references)
     return sr
 

@@ -32,25 +32,32 @@ class Correspondence(NamedTuple):
     features: dict[str, Tensor]
 
 
-def correspond(parts: Parts, lr: Image, ref: Image, searched: Image | None = None) -> Correspondence:
-    """Match an LR picture, enlarged, against a reference of exactly SR size.
+def correspond(
+    parts: Parts, lr: Image, refs: Sequence[Image], features_of: Image | None = None
+) -> list[Correspondence]:
+    """Match an LR picture, enlarged, against references of exactly SR size.
 
-    ``searched`` is matched in place of ``ref``, whose features are taken nevertheless (AMSA's scaled references).
+    ``features_of`` lends its VGG-19 features to all of them in place of their own (AMSA's scaled references).
     """
     if parts.extractor is None or parts.vgg is None:
         raise ValueError("the contrastive extractor and VGG-19 are needed")
-    lr_up = resize_bicubic(lr, SCALE * lr.shape[0], SCALE * lr.shape[1])
-    tensors = (to_tensor(image, parts.device) for image in (lr_up, ref if searched is None else searched))
-    feat_in, feat_ref = (F.normalize(feature[0], dim=0) for feature in parts.extractor(*tensors))
-    index, score = match_patches(feat_in, feat_ref)
-    pre_offsets = expand_offsets(index[None], feat_ref.shape[2] - PATCH + 1)
-    # Tap 4 follows the patch that is centred on the position.
-    flows = {layer: offsets[:, PATCH * PATCH // 2] for layer, offsets in pre_offsets.items()}
-    centred = F.pad(score[None, None], (1, 1, 1, 1))
-    similarity = {
-        layer: centred.repeat_interleave(scale, 2).repeat_interleave(scale, 3) for _, layer, _, scale in LEVELS
-    }
-    return Correspondence(pre_offsets, flows, similarity, parts.vgg(to_tensor(ref, parts.device)))
+    lr_up = to_tensor(resize_bicubic(lr, SCALE * lr.shape[0], SCALE * lr.shape[1]), parts.device)
+    feat_in = F.normalize(parts.extractor.feature_extraction_image1(lr_up)[0], dim=0)
+    lent = parts.vgg(to_tensor(features_of, parts.device)) if features_of is not None else None
+    found = []
+    for ref in refs:
+        image = to_tensor(ref, parts.device)
+        feat_ref = F.normalize(parts.extractor.feature_extraction_image2(image)[0], dim=0)
+        index, score = match_patches(feat_in, feat_ref)
+        pre_offsets = expand_offsets(index[None], feat_ref.shape[2] - PATCH + 1)
+        # Tap 4 follows the patch that is centred on the position.
+        flows = {layer: offsets[:, PATCH * PATCH // 2] for layer, offsets in pre_offsets.items()}
+        centred = F.pad(score[None, None], (1, 1, 1, 1))
+        similarity = {
+            layer: centred.repeat_interleave(scale, 2).repeat_interleave(scale, 3) for _, layer, _, scale in LEVELS
+        }
+        found.append(Correspondence(pre_offsets, flows, similarity, parts.vgg(image) if lent is None else lent))
+    return found
 
 
 def common_size(lr: Image, refs: Sequence[Image], multiple: int = 1) -> tuple[Image, list[Image]]:

@@ -218,7 +218,8 @@ def without_constants(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def run(parts: Parts, lr: Image, refs: Sequence[Image]) -> Tensor:
     """Restore with the first reference."""
     lr, (ref,) = common_size(lr, refs[:1], multiple=WINDOW)
-    sr: Tensor = parts.network(to_tensor(lr, parts.device), correspond(parts, lr, ref))
+    (reference,) = correspond(parts, lr, [ref])
+    sr: Tensor = parts.network(to_tensor(lr, parts.device), reference)
     return sr
 
 

@@ -91,8 +91,7 @@ class MRefSR(nn.Module):
 def run(parts: Parts, lr: Image, refs: Sequence[Image]) -> Tensor:
     """Restore with all references that are given."""
     lr, fitted = common_size(lr, refs)
-    references = [correspond(parts, lr, ref) for ref in fitted]
-    sr: Tensor = parts.network(to_tensor(lr, parts.device), references)
+    sr: Tensor = parts.network(to_tensor(lr, parts.device), correspond(parts, lr, fitted))
     return sr
 
 
