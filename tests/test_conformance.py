@@ -13,14 +13,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from refsr_bench.errors import UsageError
 from refsr_bench.images import load_image, resize_bicubic
-from refsr_bench.lookup import find
-from refsr_bench.models import zoo
+from refsr_bench.lookup import BUILT_IN, find
+from refsr_bench.models.c2matching import PRESETS
+from refsr_bench.models.c2matching.extractor import Extractor
+from refsr_bench.models.c2matching.restoration import Restoration
+from refsr_bench.models.c2matching.roles import definition_of
+from refsr_bench.models.vgg import VGG19
+from refsr_bench.models.weights import import_weights
 from refsr_bench.schema import ModelCard
 from refsr_bench.testing import Scene, ablate_reference, assert_conforms, check_model, load_scene
-from tests.models.test_refsr import TINY, tiny
+from tests.golden_weights import golden_state
+from tests.models.test_refsr import tiny
+from tests.models.test_zoo import NETWORKS, SAME_NETWORK
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "refsr-detail"
@@ -205,15 +213,28 @@ def test_reference_based_models_conform(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in zoo.CARDS if name not in TINY and not name.endswith("-rec")])
-def test_single_image_models_of_released_size_conform(name: str) -> None:
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_of_released_size_conforms(name: str) -> None:
     assert_conforms(find("models", name)(untrained=True))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TINY)
-def test_every_reference_based_model_conforms(name: str) -> None:
-    assert_conforms(untrained(name))
+@pytest.mark.parametrize("variant", PRESETS)
+def test_the_papers_own_networks_conform(variant: str, tmp_path: Path) -> None:
+    preset = PRESETS[variant]
+    networks: dict[str, torch.nn.Module] = {preset.matching: Extractor()}
+    networks |= {"vgg19": VGG19(), preset.restoration: Restoration(definition_of(preset.restoration))}
+    for role, network in networks.items():
+        torch.save(golden_state(network, shared=True), tmp_path / f"{role}.pth")
+    import_weights("c2matching", [f"{role}={tmp_path / role}.pth" for role in networks])
+    model = find("models", preset.card.name)()
+    assert model.card.name == preset.card.name
+    assert_conforms(model)
+
+
+def test_no_built_in_model_is_left_out() -> None:
+    papers = {preset.card.name for preset in PRESETS.values()}
+    assert set(BUILT_IN["models"]) == {*NETWORKS, *SAME_NETWORK, *papers, "bicubic", "c2matching-small"}
 
 
 # --- installed plug-ins ----------------------------------------------------------------------------------------------

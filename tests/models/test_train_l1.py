@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import time
@@ -160,6 +161,21 @@ def test_a_single_image_models_loss_falls(name: str, tmp_path: Path) -> None:
     assert np.mean(losses[-4:]) < 0.7 * np.mean(losses[:4])
 
 
+def torchvisions_scale(vgg: VGG19) -> VGG19:
+    """The same network with features of about 1: methods after C2-Matching are fed torchvision's, not the Oxford ones.
+
+    Scaling the first weights and all biases scales every feature.
+    """
+    scaled = copy.deepcopy(vgg)
+    first = True
+    for layer in scaled.features:
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.weight.data *= 1 / 58 if first else 1  # pixels of +-128 against +-2.2
+            layer.bias.data *= 1 / 58  # type: ignore[union-attr]
+            first = False
+    return scaled
+
+
 def with_real_features(name: str, dev_data: Path) -> method.Parts:
     """The method's parts, tiny, its borrowed networks filled with VGG-19's real weights."""
     of = method.find_method(name)
@@ -167,7 +183,7 @@ def with_real_features(name: str, dev_data: Path) -> method.Parts:
     file = dev_data / "weights" / "vgg19_conv1_1-conv3_1_float32_bgr_caffe.npz"
     vgg = load_vgg19(load_checkpoint(file), str(file))
     if parts.vgg is not None:
-        parts = parts._replace(vgg=vgg)
+        parts = parts._replace(vgg=vgg if name == "srntt" else torchvisions_scale(vgg))
     if of.start is not None:
         of.start(parts.network, vgg)
     if parts.extractor is not None:
