@@ -37,9 +37,9 @@ TINY = {
     "ttsr": {"width": 8, "blocks": (1, 1, 1, 1)},
     "ssen": {"width": 8, "blocks": 1, "shared_blocks": 1},
     "masa": {"width": 8, "encoder_blocks": 1, "decoder_blocks": (1,) * 6},
-    "amsa": {"blocks": 1, "sizes": 2},
-    "datsr": {"width": 16, "depths": (2,)},
-    "mrefsr": {"blocks": 1},
+    "amsa": {"blocks": 1, "width": 16, "sizes": 2},
+    "datsr": {"width": 32, "depths": (2,)},
+    "mrefsr": {"blocks": 1, "width": 16},
 }
 """Configurations that a test can afford."""
 

@@ -14,10 +14,17 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from refsr_bench.images import pad_zero, resize_bicubic
-from refsr_bench.models.c2matching.restoration import BLOCKS, leaky
+from refsr_bench.models.c2matching.restoration import BLOCKS, WIDTH, leaky
 from refsr_bench.models.deform import TAPS
 from refsr_bench.models.method import Method, Parts
-from refsr_bench.models.refsr.c2family import LEVELS, Correspondence, c2_parts, common_size, correspond
+from refsr_bench.models.refsr.c2family import (
+    Correspondence,
+    c2_parts,
+    common_size,
+    content_features,
+    correspond,
+    levels,
+)
 from refsr_bench.models.released import released_keys
 from refsr_bench.models.tensors import to_tensor
 from refsr_bench.schema import Image
@@ -71,22 +78,24 @@ def follow_matches(feature: Tensor, pre_offset: Tensor, mask: Tensor, weight: Te
 class AMSA(nn.Module):
     """C2-Matching's restoration network plus one DynWarp a level, under the release's names."""
 
-    def __init__(self, blocks: int = BLOCKS, sizes: int = SIZES) -> None:
+    def __init__(self, blocks: int = BLOCKS, width: int = WIDTH, sizes: int = SIZES) -> None:
         super().__init__()
+        self.levels = levels(width)
         self.sizes = sizes
         """Of the reference, at most."""
-        self.content_extractor, self.dyn_agg_restore = c2_parts(blocks)
-        self.dyn_agg_restore.update({f"{name}_deform_conv": DynWarp(channels) for name, _, channels, _ in LEVELS})
+        self.content_extractor, self.dyn_agg_restore = c2_parts(blocks, width)
+        self.dyn_agg_restore.update({f"{name}_deform_conv": DynWarp(channels) for name, _, channels in self.levels})
 
     def forward(self, lr: Tensor, references: Sequence[Correspondence]) -> Tensor:
         """SR image; the references' results are mixed by their softmaxed similarity before the last convolutions."""
-        content = self.content_extractor(lr)
+        content = content_features(self.content_extractor, lr)
         weights = torch.softmax(10 * cat([r.similarity["relu1_1"] for r in references], 1), 1)
         mixed: Tensor | float = 0.0
         for number, reference in enumerate(references):
             x = content
-            for name, layer, *_ in LEVELS:
-                x = self._level(name, x, reference.pre_offsets[layer], reference.features[layer])
+            for name, layer, channels in self.levels:
+                feature = reference.features[layer][:, :channels]
+                x = self._level(name, x, reference.pre_offsets[layer], feature)
             mixed = mixed + x * weights[:, number : number + 1]
         base = F.interpolate(lr, scale_factor=4, mode="bilinear", align_corners=False)
         sr: Tensor = base + self.dyn_agg_restore["tail_large"](mixed)

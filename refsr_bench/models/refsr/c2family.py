@@ -9,15 +9,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from refsr_bench.images import pad_zero, resize_bicubic
+from refsr_bench.models.blocks import conv, residual_blocks
 from refsr_bench.models.c2matching.exact import PATCH
 from refsr_bench.models.c2matching.matching import expand_offsets, match_patches
-from refsr_bench.models.c2matching.restoration import ContentExtractor, Restoration
+from refsr_bench.models.c2matching.restoration import BLOCKS, WIDTH, leaky
+from refsr_bench.models.deform import DynAgg
 from refsr_bench.models.method import SCALE, Parts
 from refsr_bench.models.tensors import to_tensor
 from refsr_bench.schema import Image
 
 LEVELS = (("small", "relu3_1", 256, 1), ("medium", "relu2_1", 128, 2), ("large", "relu1_1", 64, 4))
 """Name, VGG-19 layer, its channels, and size relative to LR."""
+
+GROUPS = 8
+"""Groups of channels in DynAgg, each with offsets of its own."""
 
 
 class Correspondence(NamedTuple):
@@ -69,12 +74,35 @@ def common_size(lr: Image, refs: Sequence[Image], multiple: int = 1) -> tuple[Im
     return pad_zero(lr, height, width), [pad_zero(ref, SCALE * height, SCALE * width) for ref in refs]
 
 
-def c2_parts(blocks: int) -> tuple[ContentExtractor, nn.ModuleDict]:
-    """C2-Matching's content extractor and restoration levels, with so many residual blocks each (16 as released)."""
-    whole = Restoration()
-    bodies = [(whole.content_extractor, "body"), *((whole.dyn_agg_restore, f"body_{name}") for name, *_ in LEVELS)]
-    for parent, name in bodies:
-        body = parent.get_submodule(name)
-        assert isinstance(body, nn.Sequential)
-        parent.add_module(name, body[:blocks])
-    return whole.content_extractor, whole.dyn_agg_restore
+def levels(width: int) -> list[tuple[str, str, int]]:
+    """Name, VGG-19 layer, and how many of its channels a network of this width takes: all of them at 64."""
+    return [(name, layer, channels * width // WIDTH) for name, layer, channels, _ in LEVELS]
+
+
+def c2_parts(blocks: int = BLOCKS, width: int = WIDTH) -> tuple[nn.ModuleDict, nn.ModuleDict]:
+    """C2-Matching's content extractor and restoration levels under the release's keys.
+
+    Smaller than released with fewer residual blocks a body, or with a ``width`` below 64, which narrows the reference's
+    features alike and leaves DynAgg's groups as many channels as they have.
+    """
+    groups = max(1, GROUPS * width // WIDTH)
+    restore: dict[str, nn.Module] = {}
+    for name, _, channels in levels(width):
+        up = (conv(width, 4 * width), nn.PixelShuffle(2), nn.LeakyReLU(0.1))
+        last = (conv(width, width // 2), nn.LeakyReLU(0.1), conv(width // 2, 3))
+        restore |= {
+            f"{name}_offset_conv1": conv(width + channels, channels),
+            f"{name}_offset_conv2": conv(channels, channels),
+            f"{name}_dyn_agg": DynAgg(channels, groups),
+            f"head_{name}": nn.Sequential(conv(width + channels, width), nn.LeakyReLU(0.1)),
+            f"body_{name}": residual_blocks(width, blocks),
+            f"tail_{name}": nn.Sequential(*(last if name == "large" else up)),
+        }
+    content = nn.ModuleDict({"conv_first": conv(3, width), "body": residual_blocks(width, blocks)})
+    return content, nn.ModuleDict(restore)
+
+
+def content_features(parts: nn.ModuleDict, lr: Tensor) -> Tensor:
+    """Features of the LR picture itself, ``(1, width, h, w)``."""
+    features: Tensor = parts["body"](leaky(parts["conv_first"](lr)))
+    return features

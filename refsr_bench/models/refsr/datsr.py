@@ -12,7 +12,7 @@ from refsr_bench.models.blocks import conv, residual_blocks
 from refsr_bench.models.c2matching.restoration import leaky
 from refsr_bench.models.deform import TAPS, DynAgg, deform_conv
 from refsr_bench.models.method import Method, Parts
-from refsr_bench.models.refsr.c2family import Correspondence, common_size, correspond
+from refsr_bench.models.refsr.c2family import GROUPS, Correspondence, common_size, correspond
 from refsr_bench.models.released import released_keys
 from refsr_bench.models.tensors import to_tensor
 from refsr_bench.schema import Image
@@ -26,6 +26,7 @@ STEPS = (
 )
 """Way, name, VGG-19 layer and its channels, in the order in which they are applied."""
 
+WIDTH = 128
 WINDOW = 8
 HEADS = 4
 
@@ -147,16 +148,19 @@ class SwinBlock(nn.Module):
 class DATSR(nn.Module):
     """The restoration network under the release's names."""
 
-    def __init__(self, width: int = 128, depths: Sequence[int] = (4, 4), heads: int = HEADS) -> None:
+    def __init__(self, width: int = WIDTH, depths: Sequence[int] = (4, 4), heads: int = HEADS) -> None:
         super().__init__()
+        self.steps = [(way, name, layer, channels * width // WIDTH) for way, name, layer, channels in STEPS]
+        """A narrower network takes fewer channels of the reference's features too."""
         self.content_extractor = nn.ModuleDict({"conv_first": conv(3, width), "body": residual_blocks(width, 8)})
         """In the checkpoints, but the release does not use its result; neither does `forward`."""
         parts: dict[str, nn.Module] = {"unet_head": conv(3, width)}
-        for way, name, _, channels in STEPS:
+        groups = max(1, GROUPS * width // WIDTH)
+        for way, name, _, channels in self.steps:
             parts |= {
                 f"{way}_{name}_offset_conv1": conv(width + 2 * channels, channels),
                 f"{way}_{name}_offset_conv2": conv(channels, channels),
-                f"{way}_{name}_dyn_agg": DynAgg(channels),
+                f"{way}_{name}_dyn_agg": DynAgg(channels, groups),
                 f"{way}_head_{name}": nn.Sequential(conv(width + channels, width), nn.LeakyReLU(0.1)),
                 f"{way}_body_{name}": SwinBlock(width, depths, heads),
                 f"{way}_tail_{name}": _tail(way, name, width),
@@ -168,8 +172,8 @@ class DATSR(nn.Module):
         base = F.interpolate(lr, scale_factor=4, mode="bilinear", align_corners=False)
         x = self.dyn_agg_restore["unet_head"](base)
         skips: dict[str, Tensor] = {}
-        for way, name, layer, _ in STEPS:
-            aggregated = self._aggregate(f"{way}_{name}", layer, x, reference)
+        for way, name, layer, channels in self.steps:
+            aggregated = self._aggregate(f"{way}_{name}", layer, channels, x, reference)
             if way == "down":
                 skips[name] = x
             entering = x + skips[name] if way == "up" and name in skips else x
@@ -178,8 +182,8 @@ class DATSR(nn.Module):
         sr: Tensor = base + x
         return sr
 
-    def _aggregate(self, step: str, layer: str, x: Tensor, reference: Correspondence) -> Tensor:
-        part, feature = self.dyn_agg_restore, reference.features[layer]
+    def _aggregate(self, step: str, layer: str, channels: int, x: Tensor, reference: Correspondence) -> Tensor:
+        part, feature = self.dyn_agg_restore, reference.features[layer][:, :channels]
         seen = cat([x, warp(feature, reference.flows[layer]), feature], 1)
         offset_feature = leaky(part[f"{step}_offset_conv2"](leaky(part[f"{step}_offset_conv1"](seen))))
         agg = part[f"{step}_dyn_agg"]

@@ -11,7 +11,14 @@ from torch.nn import functional as F
 from refsr_bench.models.blocks import conv
 from refsr_bench.models.c2matching.restoration import BLOCKS, WIDTH, leaky
 from refsr_bench.models.method import Method, Parts
-from refsr_bench.models.refsr.c2family import LEVELS, Correspondence, c2_parts, common_size, correspond
+from refsr_bench.models.refsr.c2family import (
+    Correspondence,
+    c2_parts,
+    common_size,
+    content_features,
+    correspond,
+    levels,
+)
 from refsr_bench.models.released import released_keys
 from refsr_bench.models.tensors import to_tensor
 from refsr_bench.schema import Image
@@ -24,19 +31,19 @@ class ReferenceFusion(nn.Module):
     see the reflected margin, so it is done here too.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, width: int, channels: int) -> None:
         super().__init__()
         self.scale = channels**-0.5
-        self.conv_emb1 = nn.Sequential(conv(WIDTH, channels, 1), nn.PReLU())
+        self.conv_emb1 = nn.Sequential(conv(width, channels, 1), nn.PReLU())
         self.conv_emb2 = nn.Sequential(conv(channels, channels), nn.PReLU())
         self.conv_ass = conv(channels, 2 * channels)
-        self.feat_fusion = conv(WIDTH + 2 * channels, WIDTH, 1)
-        self.spatial_attn = conv(WIDTH + 2 * channels, 2 * channels, 1)
+        self.feat_fusion = conv(width + 2 * channels, width, 1)
+        self.spatial_attn = conv(width + 2 * channels, 2 * channels, 1)
         for name in ("mul1", "mul2", "add1", "add2"):
             self.add_module(f"spatial_attn_{name}", conv(2 * channels, 2 * channels))
 
     def forward(self, x: Tensor, references: Sequence[Tensor]) -> Tensor:
-        """Fuse x ``(B, 64, h, w)`` with aggregated references ``(B, C, h, w)`` each."""
+        """Fuse x ``(B, width, h, w)`` with aggregated references ``(B, C, h, w)`` each."""
         height, width = x.shape[2:]
         x, *references = (_pad(each) for each in (x, *references))
         query = self.conv_emb1(x) * self.scale
@@ -64,17 +71,21 @@ def _pad(x: Tensor) -> Tensor:
 class MRefSR(nn.Module):
     """C2-Matching's restoration network with other heads, under the release's names."""
 
-    def __init__(self, blocks: int = BLOCKS) -> None:
+    def __init__(self, blocks: int = BLOCKS, width: int = WIDTH) -> None:
         super().__init__()
-        self.content_extractor, self.dyn_agg_restore = c2_parts(blocks)
-        self.dyn_agg_restore.update({f"head_{name}": ReferenceFusion(channels) for name, _, channels, _ in LEVELS})
+        self.levels = levels(width)
+        self.content_extractor, self.dyn_agg_restore = c2_parts(blocks, width)
+        heads = {f"head_{name}": ReferenceFusion(width, channels) for name, _, channels in self.levels}
+        self.dyn_agg_restore.update(heads)
 
     def forward(self, lr: Tensor, references: Sequence[Correspondence]) -> Tensor:
         """SR image from an LR image in [0, 1]."""
-        x = self.content_extractor(lr)
+        x = content_features(self.content_extractor, lr)
         part = self.dyn_agg_restore
-        for name, layer, *_ in LEVELS:
-            aggregated = [self._aggregate(name, x, r.pre_offsets[layer], r.features[layer]) for r in references]
+        for name, layer, channels in self.levels:
+            aggregated = [
+                self._aggregate(name, x, r.pre_offsets[layer], r.features[layer][:, :channels]) for r in references
+            ]
             fused = part[f"head_{name}"](x, aggregated)
             x = part[f"tail_{name}"](part[f"body_{name}"](fused) + x)
         base = F.interpolate(lr, scale_factor=4, mode="bilinear", align_corners=False)
