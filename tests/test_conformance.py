@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from refsr_bench.cli.runner import load_plugin
 from refsr_bench.errors import UsageError
 from refsr_bench.images import load_image, resize_bicubic
 from refsr_bench.lookup import BUILT_IN, find
@@ -300,6 +301,32 @@ def test_an_installed_plug_in_is_evaluated(installed: Path, small_dataset: Path,
     broken = refsr(installed, "eval", "broken", "--dataset", small_dataset, "--out", tmp_path / "other")
     assert broken.returncode == 2
     assert "repair or uninstall it: it comes from refsr-broken" in broken.stderr
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("def build():\n    raise ValueError('no GPU here')\n", "mine:build cannot be made: ValueError: no GPU here"),
+        ("build = 3\n", "mine:build is no function that makes a model but a int"),
+        ("import no_such_package\n", "mine:build cannot be loaded: ModuleNotFoundError"),
+    ],
+)
+def test_a_factory_that_makes_no_model_is_one_line(
+    body: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from refsr_bench.cli.check import check
+
+    (tmp_path / "mine.py").write_text(body, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    with pytest.raises(UsageError, match=said):
+        check.main(["mine:build"], standalone_mode=False)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+
+
+def test_a_method_without_code_says_why_it_cannot_run() -> None:
+    with pytest.raises(UsageError, match="CIMR cannot run: no public code or description could be found"):
+        load_plugin("CIMR", (), {})
 
 
 def test_check_ends_with_5_where_a_check_fails(tmp_path: Path) -> None:

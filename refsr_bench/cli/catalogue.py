@@ -14,6 +14,7 @@ from refsr_bench.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from refsr_bench.lookup import Kind
+    from refsr_bench.schema import ModelCard
 
 LIST_KINDS = ("datasets", "models", "protocols", "metrics", "matchers", "providers")
 
@@ -84,13 +85,15 @@ def _model_state(entry: dict[str, Any]) -> dict[str, Any]:
     if card is None:
         return {}
     facts = {"kind": card.kind, "year": card.year, "parameters": card.parameters}
-    return {**facts, "weights": _weights_state(card.name)} if card.checkpoint else facts
+    return {**facts, "weights": _weights_state(card)} if card.checkpoint_source else facts
 
 
-def _weights_state(name: str) -> str:
-    from refsr_bench.store import model_dir
+def _weights_state(card: ModelCard) -> str:
+    from refsr_bench.models.zoo import weights_are_here
 
-    return "imported" if any((model_dir() / name).glob("*.safetensors")) else "to be imported"
+    if weights_are_here(card.name):
+        return "imported"
+    return "to be imported" if card.checkpoint else "to be trained, or imported from elsewhere"
 
 
 def _build_state(name: str) -> dict[str, Any]:
@@ -145,8 +148,10 @@ def info(name: str, as_json: bool) -> None:
         if card is None:
             raise UsageError(f"the model {name!r} has no card")
         values = {"name": name, "runnable": True, **card.model_dump(mode="json", exclude_defaults=True)}
+        if card.checkpoint_source:
+            values |= {"weights": _weights_state(card)}
         if card.checkpoint:
-            values |= {"weights": _weights_state(name), "import_with": how_to_get(card)}
+            values |= {"import_with": how_to_get(card)}
     elif name in list_entries("datasets"):
         card = find_card("datasets", name)
         about = {"name": name} if card is None else card.model_dump(mode="json", exclude_defaults=True)

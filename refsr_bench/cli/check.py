@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from refsr_bench.cli.output import json_option, note, parse_settings, print_json
+from refsr_bench.cli.output import json_option, note, print_json
 from refsr_bench.errors import ItemsFailed, UsageError
 
 
@@ -54,6 +54,8 @@ def _make(target: str, settings: tuple[str, ...], device: str) -> Any:
     """Import ``package.module:function``, from the working directory too, and call it."""
     import inspect
 
+    from refsr_bench.cli.runner import call_factory, settings_of
+
     module, _, attribute = target.partition(":")
     sys.path.insert(0, str(Path.cwd()))
     try:
@@ -62,9 +64,9 @@ def _make(target: str, settings: tuple[str, ...], device: str) -> Any:
         raise UsageError(f"{target} cannot be loaded: {type(error).__name__}: {error}") from error
     finally:
         sys.path.pop(0)
-    options = parse_settings(target, factory, settings)
+    options = settings_of(target, factory, settings)
     if "device" in inspect.signature(factory).parameters:
         options.setdefault("device", device)
     elif device != "cpu":
         raise UsageError(f"{target} knows no other device than cpu")
-    return factory(**options)
+    return call_factory(target, factory, options)

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from refsr_bench.cli.output import note, parse_settings, show_progress
-from refsr_bench.errors import IntegrityError, UsageError, did_you_mean
+from refsr_bench.errors import IntegrityError, RefsrError, UsageError, did_you_mean
+from refsr_bench.schema import ModelCard
 
 if TYPE_CHECKING:
     from refsr_bench.protocols.evaluate import Attempt, Shard, Target, Task
     from refsr_bench.protocols.spec import EvalProtocol, Metric
-    from refsr_bench.schema import ModelCard, Record, Row, RunInfo
+    from refsr_bench.schema import Record, Row, RunInfo
     from refsr_bench.store import Dataset
 
 DEFAULT_OPTIONS = {"device": "cpu", "precision": "fp32", "memory_budget": "auto", "allow_inexact_tiles": "no"}
@@ -50,11 +51,35 @@ class Plugin(NamedTuple):
 def find_factory(name: str) -> Any:
     """The factory of a model or matcher; `UsageError` with the nearest name of either kind."""
     from refsr_bench.lookup import find, list_entries
+    from refsr_bench.models.zoo import PUBLISHED_ONLY
 
     models, matchers = list_entries("models"), list_entries("matchers")
     if name not in models and name not in matchers:
+        if name in PUBLISHED_ONLY:
+            raise UsageError(f"{name} cannot run: {PUBLISHED_ONLY[name]}", "refsr-bench published --table 1")
         raise UsageError(f"there is no model or matcher called {name!r}", did_you_mean(name, [*models, *matchers]))
     return find("models" if name in models else "matchers", name)
+
+
+def settings_of(name: str, factory: Any, settings: Sequence[str]) -> dict[str, str]:
+    """``--set`` options for a factory, which may be a stranger's; `UsageError` if it is none."""
+    if not callable(factory):
+        raise UsageError(f"{name} is no function that makes a model but a {type(factory).__name__}")
+    return parse_settings(name, factory, settings)
+
+
+def call_factory(name: str, factory: Any, options: Mapping[str, str]) -> Any:
+    """Make a model; whatever a stranger's factory raises is a `UsageError`, built-in ones raise as they are."""
+    from refsr_bench.lookup import BUILT_IN
+
+    try:
+        return factory(**options)
+    except RefsrError:
+        raise
+    except Exception as error:
+        if name in BUILT_IN["models"] or name in BUILT_IN["matchers"]:
+            raise
+        raise UsageError(f"{name} cannot be made: {type(error).__name__}: {error}") from error
 
 
 def load_plugin(name: str, settings: Sequence[str], asked: Mapping[str, str]) -> Plugin:
@@ -67,14 +92,16 @@ def load_plugin(name: str, settings: Sequence[str], asked: Mapping[str, str]) ->
     from refsr_bench.lookup import list_entries
 
     factory = find_factory(name)
-    options = parse_settings(name, factory, settings)
+    options = settings_of(name, factory, settings)
     known = inspect.signature(factory).parameters
     for key, value in asked.items():
         if key in known:
             options.setdefault(key, value)
         elif value != DEFAULT_OPTIONS[key]:
             raise UsageError(f"{name} knows no other {key} than {DEFAULT_OPTIONS[key]}")
-    plugin = Plugin(factory(**options), options)
+    plugin = Plugin(call_factory(name, factory, options), options)
+    if not isinstance(getattr(plugin.made, "card", None), ModelCard):
+        raise UsageError(f"what {name} makes has no attribute card that is a refsr_bench.schema.ModelCard")
     if plugin.card.name != name and plugin.card.name in list_entries("models"):
         note(f"{name} has no weights here: {plugin.card.name} runs instead (refsr-bench info {name})")
     return plugin

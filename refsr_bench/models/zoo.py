@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refsr_bench.models import refsr, sisr
+from refsr_bench.models.c2matching import PRESETS
 from refsr_bench.schema import ModelCard
+from refsr_bench.store import model_dir
 
 if TYPE_CHECKING:
     from refsr_bench.models.base import SRModel
@@ -29,10 +31,20 @@ PUBLISHED_ONLY = {
 
 def how_to_get(card: ModelCard) -> str:
     """What to type to import the weights of a model, and where its files are."""
-    files = " ".join(card.checkpoint) or "FILE"
-    return (
-        f"refsr-bench weights import {card.name} {files}\n  published at: {card.checkpoint_source or 'nowhere known'}"
-    )
+    files, home = " ".join(card.checkpoint) or "FILE", "c2matching" if card.name in _c2_roles() else card.name
+    return f"refsr-bench weights import {home} {files}\n  published at: {card.checkpoint_source or 'nowhere known'}"
+
+
+def weights_are_here(name: str) -> bool:
+    """Whether the model folder holds imported weights of a model; for C2-Matching's networks, every file they need."""
+    roles = _c2_roles().get(name)
+    if roles is None:
+        return any((model_dir() / name).glob("*.safetensors"))
+    return all((model_dir() / "c2matching" / f"{role}.safetensors").is_file() for role in roles)
+
+
+def _c2_roles() -> dict[str, tuple[str, str, str]]:
+    return {preset.card.name: (preset.matching, preset.restoration, "vgg19") for preset in PRESETS.values()}
 
 
 def _factory(name: str) -> Callable[..., SRModel]:

@@ -23,9 +23,17 @@ CARD = ModelCard(
     parameters=8_865_547,
     weights_licence=RELEASE_LICENCE,
     trained_on="CUFED",
+    input_convention="RGB in [0, 1]; its own extractor and torchvision's VGG-19 beside it",
+    checkpoint=("feature_extraction.pth", "c2_matching_restoration_mse.pth", "vgg19-dcbb9e9d.pth"),
+    checkpoint_source="Google Drive folder 1dTkXMzeBrHelVQUEx5zib5MdmvqDaSd9; VGG-19 from torchvision's model list",
 )
 CARD_GAN = CARD.model_copy(
-    update={"name": "c2matching-gan", "title": "C2-Matching, trained with its GAN loss", "adversarial": True}
+    update={
+        "name": "c2matching-gan",
+        "title": "C2-Matching, trained with its GAN loss",
+        "adversarial": True,
+        "checkpoint": ("feature_extraction.pth", "c2_matching_restoration.pth", "vgg19-dcbb9e9d.pth"),
+    }
 )
 CARD_SMALL = ModelCard(
     name="c2matching-small",
@@ -34,12 +42,19 @@ CARD_SMALL = ModelCard(
     uses_reference=True,
     parameters=635_760,
     weights_licence="non-commercial research only: see LICENSE-weights beside them",
+    input_convention="RGB in [0, 1]",
     trained_on="975 ImageNet photographs, references synthesised from them",
 )
-_OWN = {"weights_licence": "of whoever trained them", "trained_on": "what you train it on: no weights were published"}
+_OWN = {
+    "weights_licence": "of whoever trained them",
+    "trained_on": "what you train it on: no weights were published",
+    "checkpoint": (),
+    "checkpoint_source": "never published; train it",
+}
 CARD_LIGHT = CARD.model_copy(
     update={"name": "c2matching-light", "title": "C2-Matching-light (Table 4)", "parameters": 4_825_395, **_OWN}
 )
+_FIXED = {"input_convention": "RGB in [0, 1]; torchvision's VGG-19 beside it"}
 # The four steps of the paper's Fig. 5; the fourth, with distillation, is c2matching itself.
 CARD_BASELINE = CARD.model_copy(
     update={
@@ -47,10 +62,16 @@ CARD_BASELINE = CARD.model_copy(
         "title": "Fig. 5, baseline: matches of fixed VGG-19 features, copied as they are",
         "parameters": 5_412_163,
         **_OWN,
+        **_FIXED,
     }
 )
 CARD_DYNAGG = CARD.model_copy(
-    update={"name": "c2matching-dynagg", "title": "Fig. 5, + Dyn-Agg: matches of fixed VGG-19 features", **_OWN}
+    update={
+        "name": "c2matching-dynagg",
+        "title": "Fig. 5, + Dyn-Agg: matches of fixed VGG-19 features",
+        **_OWN,
+        **_FIXED,
+    }
 )
 CARD_CONTRASTIVE = CARD.model_copy(
     update={
