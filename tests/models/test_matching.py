@@ -14,10 +14,11 @@ from torch.nn import functional as F
 
 from refsr_bench.images import load_image, resize_bicubic
 from refsr_bench.models.c2matching import search
-from refsr_bench.models.c2matching.exact import PatchPairs, first_equal_patch
+from refsr_bench.models.c2matching.exact import Candidates, PatchPairs, first_equal_patch
 from refsr_bench.models.c2matching.matching import match_patches
 from refsr_bench.models.c2matching.plain import match_plainly
 from refsr_bench.models.c2matching.search import bound_features
+from refsr_bench.models.c2matching.search_triton import count_shares
 from refsr_bench.models.tensors import to_tensor
 from refsr_bench.models.vgg import VGG19
 
@@ -147,16 +148,48 @@ def vgg_features(dev_data: Path):  # type: ignore[no-untyped-def]
     return features
 
 
+def real_features(hr_path: Path, ref_path: Path, side: int, features) -> tuple[Tensor, Tensor]:  # type: ignore[no-untyped-def]
+    """Those of LR and reference, the longest side of the larger picture being ``side`` px."""
+    hr, ref = (load_image(path) for path in (hr_path, ref_path))
+    shrink = side / max(*hr.shape, *ref.shape)
+    hr, ref = (resize_bicubic(image, *(4 * math.ceil(n * shrink / 4) for n in image.shape[:2])) for image in (hr, ref))
+    lr_up = resize_bicubic(resize_bicubic(hr, hr.shape[0] // 4, hr.shape[1] // 4), *hr.shape[:2])
+    return features(lr_up), features(ref)
+
+
 @torch.inference_mode()
 def test_twenty_real_pairs(dev_data: Path, vgg_features) -> None:  # type: ignore[no-untyped-def]
     for hr_path, ref_path in real_pairs(dev_data):
-        hr, ref = (load_image(path) for path in (hr_path, ref_path))
-        shrink = 160 / max(*hr.shape, *ref.shape)
-        hr, ref = (
-            resize_bicubic(image, *(4 * math.ceil(n * shrink / 4) for n in image.shape[:2])) for image in (hr, ref)
-        )
-        lr_up = resize_bicubic(resize_bicubic(hr, hr.shape[0] // 4, hr.shape[1] // 4), *hr.shape[:2])
-        feat_in, feat_ref = vgg_features(lr_up), vgg_features(ref)
+        feat_in, feat_ref = real_features(hr_path, ref_path, 160, vgg_features)
         assert bound_features(feat_in, feat_ref).feat_in.shape[0] < 128
         found, plain = match_patches(feat_in, feat_ref)[0], match_plainly(feat_in, feat_ref)[0]
         assert_is_best(found, feat_in, feat_ref, plain)
+
+
+def candidates_in_bf16(pairs: PatchPairs) -> Candidates:
+    """What the CUDA kernel names with ``precision="bf16"``: the best of each part of the reference."""
+    rows = [
+        F.unfold(cells.permute(2, 0, 1)[None].bfloat16().float(), 3)[0].T for cells in (pairs.cells_in, pairs.cells_ref)
+    ]
+    scores = rows[0] @ rows[1].T / pairs.norm_ref.flatten()
+    shares = count_shares(pairs.norm_ref.shape[1])
+    best = [scores[:, i::shares].argmax(1) * shares + i for i in range(shares)]
+    index_ref = torch.cat(best)
+    index_in = torch.arange(len(scores)).repeat(len(best))
+    unknown = torch.full(index_ref.shape, torch.nan)
+    return Candidates(index_in, index_ref, torch.full_like(unknown, torch.inf), unknown)
+
+
+@pytest.mark.parametrize("side", [160, pytest.param(500, marks=pytest.mark.slow)])
+@torch.inference_mode()
+def test_candidates_in_bf16_compared_in_float32_give_the_same_matches(dev_data: Path, vgg_features, side: int) -> None:  # type: ignore[no-untyped-def]
+    equal, total = 0, 0
+    for hr_path, ref_path in real_pairs(dev_data)[:: 1 if side == 160 else 10]:
+        feat_in, feat_ref = real_features(hr_path, ref_path, side, vgg_features)
+        best = PatchPairs(feat_in, feat_ref)
+        best = best.best_of(candidates_in_bf16(best))
+        found = torch.empty_like(best.index_ref).scatter_(0, best.index_in, best.index_ref)
+        equal += int((found == match_patches(feat_in, feat_ref)[0].flatten()).sum())
+        total += len(found)
+    print(f"{equal} of {total} matches are those of float32")
+    assert equal >= 0.999 * total

@@ -114,7 +114,7 @@ class C2Matching:
             torch.inference_mode(),
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
         ):
-            pre_offsets = find_offsets(*self.extractor(lr_up, ref))
+            pre_offsets = find_offsets(*self.extractor(lr_up, ref), "bf16" if self.autocast else "fp32")
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
                 sr: torch.Tensor = self.restoration(lr, pre_offsets, self.vgg(ref))
         return sr

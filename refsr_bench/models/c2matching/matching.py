@@ -55,18 +55,18 @@ def match_patches(
     return index.clone(), score.clone()  # outside inference mode: tensors that training may use
 
 
-def find_matches(feat_in: Tensor, feat_ref: Tensor) -> Tensor:
+def find_matches(feat_in: Tensor, feat_ref: Tensor, precision: str = "fp32") -> Tensor:
     """Match two batches of feature maps ``(B, C, h, w)``, as `match_patches` does, after bringing cells to unit length.
 
     The maps may differ in size. Returns the indices ``(B, h - 2, w - 2)``.
     """
     unit_in, unit_ref = F.normalize(feat_in, dim=1), F.normalize(feat_ref, dim=1)
-    return torch.stack([match_patches(a, b)[0] for a, b in zip(unit_in, unit_ref, strict=True)])
+    return torch.stack([match_patches(a, b, precision)[0] for a, b in zip(unit_in, unit_ref, strict=True)])
 
 
-def find_offsets(feat_in: Tensor, feat_ref: Tensor) -> dict[str, Tensor]:
+def find_offsets(feat_in: Tensor, feat_ref: Tensor, precision: str = "fp32") -> dict[str, Tensor]:
     """Match two batches of feature maps ``(B, C, h, w)`` and return the pre-offsets of `expand_offsets`."""
-    return expand_offsets(find_matches(feat_in, feat_ref), feat_ref.shape[3] - PATCH + 1)
+    return expand_offsets(find_matches(feat_in, feat_ref, precision), feat_ref.shape[3] - PATCH + 1)
 
 
 def expand_offsets(index: Tensor, ref_grid_width: int) -> dict[str, Tensor]:

@@ -30,8 +30,22 @@ else:  # the module can be read, not used
 
 BLOCK_IN = 64
 BLOCK_REF = 64
-SHARES = 16
-"""Parts the reference is divided into, each of which names one candidate a patch."""
+FEWEST_SHARES = 16
+
+
+def count_shares(ref_grid_width: int) -> int:
+    """Into how many parts the reference is divided, each of which names one candidate a patch.
+
+    Patch i belongs to part i modulo this: rivals are mostly neighbours, and bfloat16 cannot tell which is better. So
+    those beside, above and below a patch, diagonals included, must be in other parts than it.
+
+    >>> count_shares(123), count_shares(38), count_shares(128)
+    (16, 16, 17)
+    """
+    shares = FEWEST_SHARES
+    while ref_grid_width % shares in {0, 1, shares - 1}:
+        shares += 1
+    return shares
 
 
 def find_candidates(pairs: PatchPairs, distinct: Tensor, precision: str = "fp32") -> Candidates:
@@ -49,10 +63,11 @@ def find_candidates(pairs: PatchPairs, distinct: Tensor, precision: str = "fp32"
     cells_in, cells_ref = (F.pad(cells, (0, pad)).to(dtype) for cells in (pairs.cells_in, pairs.cells_ref))
     # A scale of zero marks patches that are not to be searched.
     scale = torch.where(distinct, 1 / pairs.norm_ref, 0.0).flatten().contiguous()
-    score = torch.full((SHARES, count_in), -torch.inf, device=cells_in.device)
-    index = torch.zeros(SHARES, count_in, dtype=torch.int32, device=cells_in.device)
-    share = triton.cdiv(triton.cdiv(count_ref, SHARES), BLOCK_REF) * BLOCK_REF
-    _search[(triton.cdiv(count_in, BLOCK_IN), SHARES)](
+    shares = count_shares(ref_width - PATCH + 1)
+    score = torch.full((shares, count_in), -torch.inf, device=cells_in.device)
+    index = torch.zeros(shares, count_in, dtype=torch.int32, device=cells_in.device)
+    share = triton.cdiv(triton.cdiv(count_ref, shares), BLOCK_REF) * BLOCK_REF
+    _search[(triton.cdiv(count_in, BLOCK_IN), shares)](
         cells_in.contiguous(),
         cells_ref.contiguous(),
         scale,
@@ -62,6 +77,7 @@ def find_candidates(pairs: PatchPairs, distinct: Tensor, precision: str = "fp32"
         count_ref,
         width,
         ref_width,
+        shares,
         SHARE=share,
         CHANNELS=channels + pad,
         BLOCK_IN=BLOCK_IN,
@@ -71,7 +87,7 @@ def find_candidates(pairs: PatchPairs, distinct: Tensor, precision: str = "fp32"
         WIDEN=not cells_in.is_cuda,
     )
     found = (score > -torch.inf) & (pairs.norm_in.flatten() > 1e-5)
-    index_in = torch.arange(count_in, device=index.device).expand(SHARES, -1)[found]
+    index_in = torch.arange(count_in, device=index.device).expand(shares, -1)[found]
     upper = torch.full(index_in.shape, torch.inf, device=index.device)
     return Candidates(index_in, index[found].long(), upper, torch.full_like(upper, torch.nan))
 
@@ -87,6 +103,7 @@ def _search(  # type: ignore[no-untyped-def]
     count_ref,
     width,
     ref_width,
+    shares,
     SHARE: tl.constexpr,
     CHANNELS: tl.constexpr,
     BLOCK_IN: tl.constexpr,
@@ -101,9 +118,8 @@ def _search(  # type: ignore[no-untyped-def]
     channel = tl.arange(0, BLOCK_CHANNELS)
     best = tl.full((BLOCK_IN,), float("-inf"), tl.float32)
     where = tl.zeros((BLOCK_IN,), tl.int32)
-    first = tl.program_id(1) * SHARE
     for step in range(0, SHARE, BLOCK_REF):
-        ref = first + step + tl.arange(0, BLOCK_REF)
+        ref = (step + tl.arange(0, BLOCK_REF)) * shares + tl.program_id(1)
         ref_corner = ref // ref_grid_width * ref_width + ref % ref_grid_width
         total = tl.zeros((BLOCK_IN, BLOCK_REF), tl.float32)
         for tap in range(TAPS * TAPS):
