@@ -5,48 +5,61 @@
 
 Method: photographs from scikit-image; an untrained extractor with equal branches, whose features hardly differ and need
 more channels than trained ones, so the search is not flattered; one warm-up, then baseline and ours in turn, so that
-both meet the same machine. Processor time of this process, not the clock, which other programs move. Median and range
-of the repetitions; a single one above 300,000 px.
+both meet the same machine. Processor time of this process, not the clock, which other programs move. Median and
+quartiles of the repetitions; a single one above 300,000 px. Ours is what `restore` and `eval` run, with the memory they
+reuse; the baseline is run as PyTorch runs it by itself. PSNR + SSIM are compared with scikit-image's.
 """
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import platform
-import statistics
 import sys
 import time
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import torch
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch.nn import functional as F
 
-from refsr_bench.images import load_image, resize_bicubic
-from refsr_bench.models.c2matching import plain
+from refsr_bench.images import crop_border, load_image, luma_bt601, resize_bicubic
+from refsr_bench.models.c2matching import CARD, plain
 from refsr_bench.models.c2matching.exact import PATCH
 from refsr_bench.models.c2matching.extractor import Extractor
-from refsr_bench.models.c2matching.matching import expand_offsets, find_offsets, match_patches
-from refsr_bench.models.c2matching.restoration import Restoration
+from refsr_bench.models.c2matching.inference import PRECISIONS, C2Matching, Settings
+from refsr_bench.models.c2matching.matching import expand_offsets, match_patches
+from refsr_bench.models.c2matching.restoration import LEVELS, Restoration
 from refsr_bench.models.deform import deform_conv
+from refsr_bench.models.memory import reused_memory
 from refsr_bench.models.tensors import to_tensor
 from refsr_bench.models.vgg import VGG19
+from refsr_bench.protocols.fidelity import psnr_y, ssim_y
+from refsr_bench.schema import Image
 
 
-def measure(name: str, baseline: Callable[[], object], ours: Callable[[], object], rounds: int) -> None:
-    seconds: dict[str, list[float]] = {"plain": [], "ours": []}
-    ours()
-    for _ in range(rounds):
-        for label, run in (("plain", baseline), ("ours", ours)):
-            started = time.process_time()
-            run()
-            seconds[label].append(time.process_time() - started)
-    text = [
-        f"{label} {statistics.median(values):.3f} s [{min(values):.3f}, {max(values):.3f}]"
-        for label, values in seconds.items()
-    ]
-    ratio = statistics.median(seconds["plain"]) / statistics.median(seconds["ours"])
-    print(f"{name:<24} {'   '.join(text)}   {ratio:.2f}x", flush=True)
+def measure(name: str, rounds: int, baseline: Callable[[], object], **ours: Callable[[], object]) -> None:
+    """Print what each takes, and how many times as long the plain one takes."""
+    seconds: dict[str, list[float]] = {label: [] for label in ("plain", *ours)}
+    for i in range(rounds + (rounds > 1)):
+        for label, run in {"plain": baseline, **ours}.items():
+            if label == "plain" and rounds > 1 and i == 0:
+                continue  # the warm-up: of ours alone, which the plain one shares most with
+            with contextlib.nullcontext() if label == "plain" else reused_memory():
+                started = time.process_time()
+                run()
+                seconds[label].append(time.process_time() - started)
+    print(f"{name:<16}", end="")
+    for label, values in seconds.items():
+        values = values[-rounds:]
+        low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
+        ratio = np.median(seconds["plain"]) / middle
+        faster = "" if label == "plain" else f" {ratio:.2f}x"
+        print(f"   {label} {middle:.4f} s [{low:.4f}, {high:.4f}]{faster}", end="")
+    print(flush=True)
 
 
 @torch.inference_mode()
@@ -64,35 +77,58 @@ def benchmark(width: int, height: int, rounds: int) -> None:
     feat_in, feat_ref = (F.normalize(feat, dim=1)[0] for feat in extractor(lr_up, ref))
     index, features = match_patches(feat_in, feat_ref)[0], vgg(ref)
     offsets = expand_offsets(index[None], feat_ref.shape[2] - PATCH + 1)
-    aggregate = net.dyn_agg_restore["medium_dyn_agg"]
-    offset, mask = aggregate.offsets_and_mask(features["relu2_1"], offsets["relu2_1"])
-    sampled = (features["relu2_1"], offset, mask, aggregate.weight, aggregate.bias)
-    fast = [net.to(memory_format=torch.channels_last) for net in (Extractor(), VGG19(), Restoration())]
-    for ours, theirs in zip(fast, (extractor, vgg, net), strict=True):
-        ours.load_state_dict(theirs.state_dict())
-    quick_extractor, quick_vgg, quick_net = fast
-    print(
-        f"--- {width}x{height}, torch {torch.__version__}, {torch.get_num_threads()} thread(s), {platform.processor()}"
-    )
+    print(f"--- {width}x{height}, torch {torch.__version__}, {torch.get_num_threads()} thread(s), {processor()}")
     measure(
         "matching",
-        lambda: plain.match_plainly(feat_in, feat_ref),
-        lambda: match_patches(feat_in, feat_ref),
         rounds,
+        lambda: plain.match_plainly(feat_in, feat_ref),
+        fp32=lambda: match_patches(feat_in, feat_ref),
     )
-    measure("DynAgg, medium", lambda: plain.deform_conv_plainly(*sampled), lambda: deform_conv(*sampled), rounds)
+    for level, layer, _ in LEVELS:
+        aggregate = net.dyn_agg_restore[f"{level}_dyn_agg"]
+        offset, mask = aggregate.offsets_and_mask(features[layer], offsets[layer])
+        sampled = (features[layer], offset, mask, aggregate.weight, aggregate.bias)
+        measure(
+            f"DynAgg, {level}",
+            rounds,
+            lambda sampled=sampled: plain.deform_conv_plainly(*sampled),
+            fp32=lambda sampled=sampled: deform_conv(*sampled),
+        )
+    fp32, bf16 = (
+        C2Matching(CARD, *copy.deepcopy((extractor, vgg, net)), torch.device("cpu"), Settings(precision))
+        for precision in PRECISIONS
+    )
     measure(
         "restoration",
-        lambda: plain.restore_plainly(net, lr, offsets, features),
-        lambda: quick_net(lr, offsets, features),
         rounds,
+        lambda: plain.restore_plainly(net, lr, offsets, features),
+        fp32=lambda: fp32.restoration(lr, offsets, features),
+        bf16=lambda: bf16.restoration(lr, offsets, features),
     )
     measure(
-        "whole pair, fp32",
-        lambda: plain.run_plainly(extractor, vgg, net, lr, lr_up, ref),
-        lambda: quick_net(lr, find_offsets(*quick_extractor(lr_up, ref)), quick_vgg(ref)),
+        "whole pair",
         rounds,
+        lambda: plain.run_plainly(extractor, vgg, net, lr, lr_up, ref),
+        fp32=lambda: fp32.run(lr, lr_up, ref),
+        bf16=lambda: bf16.run(lr, lr_up, ref),
     )
+    measure("PSNR + SSIM", 5, lambda: score_with_skimage(left, right), ours=lambda: score(left, right))
+
+
+def score(hr: Image, sr: Image) -> tuple[float, float]:
+    return psnr_y(hr, sr), ssim_y(hr, sr)
+
+
+def score_with_skimage(hr: Image, sr: Image) -> tuple[float, float]:
+    x, y = (crop_border(luma_bt601(image), 4) for image in (hr, sr))
+    ssim = structural_similarity(x, y, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
+    return float(peak_signal_noise_ratio(x, y, data_range=255)), float(ssim)
+
+
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"{next(names, platform.processor())}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from refsr_bench.models.c2matching.matching import find_offsets
 from refsr_bench.models.c2matching.restoration import Restoration
 from refsr_bench.models.c2matching.roles import definition_of, load_roles
 from refsr_bench.models.c2matching.small import VggExtractor
-from refsr_bench.models.c2matching.tiling import DEFAULT_BUDGET, INEXACT_HALO, read_bytes
+from refsr_bench.models.c2matching.tiling import DEFAULT_BUDGET, INEXACT_HALO, fits_whole, read_bytes
 from refsr_bench.models.c2matching.trained import find_run, load_run
 from refsr_bench.models.matchers.cells import contrastive_matcher
 from refsr_bench.models.memory import reused_memory
@@ -100,21 +100,26 @@ class C2Matching:
                 f" {PATCH}×{PATCH} feature cells, one cell for each LR pixel"
             )
         lr_up = resize_bicubic(lr, SCALE * lr.shape[0], SCALE * lr.shape[1])
-        sr = self._run(*(to_tensor(image, self.device) for image in (lr, lr_up, ref)))
+        sr = self.run(*(to_tensor(image, self.device) for image in (lr, lr_up, ref)))
         return to_image(sr[:, :, : SCALE * height, : SCALE * width])
 
     def match(self, lr_up: NDArray[np.uint8], ref: NDArray[np.uint8]) -> Matches:
         """Find the correspondences that `restore` follows: those of the extractor, patch by patch."""
         return contrastive_matcher(self.card, self.extractor, self.device).match(lr_up, ref)
 
-    def _run(self, lr: torch.Tensor, lr_up: torch.Tensor, ref: torch.Tensor) -> torch.Tensor:
+    def run(self, lr: torch.Tensor, lr_up: torch.Tensor, ref: torch.Tensor) -> torch.Tensor:
+        """From network inputs, LR, LR enlarged to the reference's size and reference, to ``(1, 3, 4h, 4w)``."""
         # TF32 convolutions would change which match wins; cuDNN's choice of algorithm must not vary between runs.
+        # Where memory is short, no block is kept for reuse: what lies between two of them would be lost.
+        height, width = lr_up.shape[2:]
+        is_small = self.device.type == "cpu" and fits_whole(height, width, self.restoration.memory_budget)
         with (
-            reused_memory() if self.device.type == "cpu" else contextlib.nullcontext(),
+            reused_memory() if is_small else contextlib.nullcontext(),
             torch.inference_mode(),
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
         ):
-            pre_offsets = find_offsets(*self.extractor(lr_up, ref), "bf16" if self.autocast else "fp32")
+            feat_in, feat_ref = self.extractor(lr_up, ref)
+            pre_offsets = find_offsets(feat_in, feat_ref, "bf16" if self.autocast else "fp32")
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
                 sr: torch.Tensor = self.restoration(lr, pre_offsets, self.vgg(ref))
         return sr

@@ -19,8 +19,8 @@ from refsr_bench.errors import RefsrError, UsageError
 
 DEFAULT_BUDGET = int(2.5 * 2**30)
 """Bytes the restoration network may take unless told otherwise: 1080×1612 px then fit into 4 GB with all the rest."""
-WHOLE_BYTES = 600
-"""A pixel of the SR picture: what is held of it all the time (features of picture and reference, offsets)."""
+WHOLE_BYTES = 860
+"""A pixel of the SR picture: what is held all the time (features of picture and, twice, reference; offsets)."""
 TILE_BYTES = 4096
 """A pixel of a tile: what its level holds at the worst moment, while it samples the reference."""
 SMALLEST = 32
@@ -53,14 +53,19 @@ def read_bytes(text: str) -> int:
     return int(amount)
 
 
+def fits_whole(height: int, width: int, budget: int) -> bool:
+    """Whether an SR picture of height × width px can be restored within ``budget`` bytes without tiles."""
+    return height * width * (WHOLE_BYTES + TILE_BYTES) <= budget
+
+
 def plan_tiles(height: int, width: int, halo: int, budget: int, *, allow_inexact: bool = False) -> Plan | None:
     """Choose tiles for an SR picture of height × width px; None: it fits whole.
 
     UsageError: not even the smallest tile fits into ``budget`` bytes.
     """
-    whole = height * width * WHOLE_BYTES
-    if whole + height * width * TILE_BYTES <= budget:
+    if fits_whole(height, width, budget):
         return None
+    whole = height * width * WHOLE_BYTES
     side = math.isqrt(max(0, budget - whole) // TILE_BYTES)
     for margin in (halo, INEXACT_HALO) if allow_inexact else (halo,):
         if side >= SMALLEST + 2 * margin:
