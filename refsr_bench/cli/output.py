@@ -79,6 +79,8 @@ def show_progress(label: str, total: int) -> Iterator[Callable[[float], None]]:
     ) as bar:
 
         def advance(done: float) -> None:
+            if bar.n == 0 and done > 1:  # work that goes on: what was there says nothing about the speed
+                bar.n = bar.initial = bar.last_print_n = done - 1
             bar.update(done - bar.n)
 
         yield advance
