@@ -5,7 +5,7 @@
 ``set14``: the LR picture as reference. ``views``: crops of Middlebury's motorcycle, cones and teddy, the reference
 taken from the second camera at the crop's median disparity, against an unrelated photograph and a black one. ``scene``:
 the photographs of sacre_coeur, each with the others' first as reference. ``turned-*``: references rotated and scaled by
-known amounts, and the errors of VGG-19's matches (the Oxford weights) beside the model's own. Everything goes to
+known amounts (of sacre_coeur the central 384 px), and the errors of VGG-19's matches (the Oxford weights) beside. Everything goes to
 runs/shipped and an interrupted command goes on there.
 """
 
@@ -147,6 +147,17 @@ def stereo_pair(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return load_image(folder / "im2.png"), load_image(folder / "im6.png"), disparity
 
 
+def squares() -> Path:
+    """The central 384x384 px of every photograph of the scene."""
+    folder = OUT / "sacre_coeur-squares"
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted((DATA / "refsr_pairs" / "sacre_coeur").glob("*.jpg")):
+        picture = load_image(path)
+        y, x = ((side - 384) // 2 for side in picture.shape[:2])
+        (folder / f"{path.stem}.png").write_bytes(encode_png(picture[y : y + 384, x : x + 384].copy()))
+    return build("sacre_coeur-squares", "custom", folder)
+
+
 def scene() -> None:
     ours, without = (pooled(scores(MODEL, scene_folder(), "psnr_y", refs)) for refs in ("first", "lr-native"))
     cubic = pooled(scores("bicubic", scene_folder(), "psnr_y"))
@@ -177,7 +188,7 @@ PARTS: dict[str, Callable[[], None]] = {
     "views": views,
     "scene": scene,
     "turned-set14": lambda: turned(set14_folder()),
-    "turned-scene": lambda: turned(scene_folder()),
+    "turned-scene": lambda: turned(squares()),
 }
 
 if __name__ == "__main__":

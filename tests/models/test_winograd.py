@@ -40,13 +40,23 @@ def test_equals_the_direct_convolution_in_float64(size: tuple[int, int], batch: 
 
 
 @needs_winograd
-def test_with_gradients_it_is_the_direct_convolution_to_the_bit() -> None:
-    conv, fast, x = layer(), layer(), torch.randn(1, 64, 9, 8)
+@pytest.mark.parametrize("size", [(2, 7), (33, 18)])
+def test_its_gradients_are_those_of_the_direct_convolution_in_float64(size: tuple[int, int]) -> None:
+    exact, fast = layer(64, 96).double(), layer(64, 96)
     use_winograd(fast)
-    assert torch.equal(conv(x), fast(x))
-    fast(x).sum().backward()
-    assert fast.weight.grad is not None
-    assert fast.state_dict().keys() == conv.state_dict().keys()
+    wide = torch.randn(2, 64, *size, dtype=torch.float64, requires_grad=True)
+    x = wide.detach().float().requires_grad_()
+    downstream = torch.randn(2, 96, *size, dtype=torch.float64)
+    torch.autograd.backward(exact(wide), downstream)
+    torch.autograd.backward(fast(x), downstream.float())
+    for ours, expected in (
+        (x.grad, wide.grad),
+        *((a.grad, b.grad) for a, b in zip(fast.parameters(), exact.parameters(), strict=True)),
+    ):
+        assert ours is not None
+        assert expected is not None
+        assert (ours - expected).abs().max() <= 2e-5 * expected.abs().max()
+    assert fast.state_dict().keys() == exact.state_dict().keys()
 
 
 def test_other_convolutions_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

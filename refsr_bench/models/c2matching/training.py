@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import refsr_bench
 from refsr_bench.errors import UsageError
@@ -43,7 +44,9 @@ from refsr_bench.models.c2matching.train_teacher import teacher_state, train_tea
 from refsr_bench.models.c2matching.trained import DESCRIPTION
 from refsr_bench.models.c2matching.training_data import Examples, Source, check_sources, fingerprint
 from refsr_bench.models.c2matching.validation import draw_pictures
+from refsr_bench.models.memory import reused_memory
 from refsr_bench.models.weights import load_checkpoint as read_weights
+from refsr_bench.models.winograd import has_winograd, use_winograd
 from refsr_bench.store import atomic_write_json
 
 
@@ -127,6 +130,11 @@ def train(
     state, frozen = _build(config)
     for net in state.nets.values():
         net.to(place.device).train()
+    if place.device.type == "cpu" and config.network != "small" and has_winograd():
+        # Not the critic: its penalty takes second derivatives.
+        for name, net in (*state.nets.items(), *(("frozen", net) for net in _nets_of(frozen))):
+            if name != "critic":
+                use_winograd(net.to(memory_format=torch.contiguous_format))  # type: ignore[call-overload]
     if config.ema:
         start_average(state, next(iter(state.nets)))
     checkpoints = list_checkpoints(run_dir)
@@ -137,19 +145,25 @@ def train(
         check = listeners.validate
         journal.validate = lambda state: check(config, state, frozen)
     journal.draw = lambda writer, state: draw_pictures(writer, config, state, frozen, examples)
-    if isinstance(config, RestorationConfig):
-        moved = [net.to(place.device) if net is not None else None for net in frozen]
-        train_restoration(
-            config, examples, state, journal, frozen._replace(**dict(zip(frozen._fields, moved, strict=True)))
-        )
-    elif isinstance(config, StudentConfig):
-        train_student(config, examples, state, journal, frozen.to(place.device) if frozen is not None else None)
-    else:
-        assert isinstance(config, TeacherConfig)
-        train_teacher(config, examples, state, journal)
+    with reused_memory() if place.device.type == "cpu" else contextlib.nullcontext():
+        if isinstance(config, RestorationConfig):
+            moved = [net.to(place.device) if net is not None else None for net in frozen]
+            train_restoration(
+                config, examples, state, journal, frozen._replace(**dict(zip(frozen._fields, moved, strict=True)))
+            )
+        elif isinstance(config, StudentConfig):
+            train_student(config, examples, state, journal, frozen.to(place.device) if frozen is not None else None)
+        else:
+            assert isinstance(config, TeacherConfig)
+            train_teacher(config, examples, state, journal)
     if place.rank == 0:
         write_weights(run_dir, config, state)
     return run_dir / networks.RESULTS
+
+
+def _nets_of(frozen: Any) -> list[nn.Module]:
+    candidates = frozen if isinstance(frozen, tuple) else (frozen,)
+    return [net for net in candidates if net is not None]
 
 
 def _build(config: AnyConfig) -> tuple[State, Any]:
