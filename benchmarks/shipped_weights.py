@@ -5,8 +5,8 @@
 ``set14``: the LR picture as reference. ``views``: crops of Middlebury's motorcycle, cones and teddy, the reference
 taken from the second camera at the crop's median disparity, against an unrelated photograph and a black one. ``scene``:
 the photographs of sacre_coeur, each with the others' first as reference. ``turned-*``: references rotated and scaled by
-known amounts (of sacre_coeur the central 384 px), and the errors of VGG-19's matches (the Oxford weights) beside. Everything goes to
-runs/shipped and an interrupted command goes on there.
+known amounts (of sacre_coeur the central 384 px), and the errors of VGG-19's matches (the Oxford weights) beside.
+Everything goes to runs/shipped and an interrupted command goes on there.
 """
 
 from __future__ import annotations
