@@ -2,6 +2,7 @@
 
     python benchmarks/inference.py                     # 160x160 and 500x332
     python benchmarks/inference.py 160x160 1024x768    # any sizes
+    python benchmarks/inference.py --trained FILE 500x332   # the search alone, on features of a VGG-19 checkpoint
 
 Method: photographs from scikit-image; an untrained extractor with equal branches, whose features hardly differ and need
 more channels than trained ones, so the search is not flattered; one warm-up, then baseline and ours in turn, so that
@@ -36,7 +37,8 @@ from refsr_bench.models.c2matching.restoration import LEVELS, Restoration
 from refsr_bench.models.deform import deform_conv
 from refsr_bench.models.memory import reused_memory
 from refsr_bench.models.tensors import to_tensor
-from refsr_bench.models.vgg import VGG19
+from refsr_bench.models.vgg import VGG19, imagenet_state, load_vgg19
+from refsr_bench.models.weights import load_checkpoint
 from refsr_bench.protocols.fidelity import psnr_y, ssim_y
 from refsr_bench.schema import Image
 
@@ -60,6 +62,22 @@ def measure(name: str, rounds: int, baseline: Callable[[], object], **ours: Call
         faster = "" if label == "plain" else f" {ratio:.2f}x"
         print(f"   {label} {middle:.4f} s [{low:.4f}, {high:.4f}]{faster}", end="")
     print(flush=True)
+
+
+@torch.inference_mode()
+def benchmark_trained(file: str, width: int, height: int) -> None:
+    """The search on conv3_1 features of trained weights: LR and reference of one scene, as an extractor sees them."""
+    folder = Path(str(resources.files("skimage"))) / "data"
+    left, right = (load_image(folder / f"motorcycle_{side}.png") for side in ("left", "right"))
+    enlarged = resize_bicubic(resize_bicubic(left, height // 4, width // 4), height, width)
+    trained = imagenet_state(load_vgg19(load_checkpoint(Path(file)), file))
+    branch = Extractor().feature_extraction_image1.eval()
+    branch.model.load_state_dict(dict(zip(branch.model.state_dict(), trained.values(), strict=True)))
+    images = enlarged, resize_bicubic(right, height, width)
+    maps = [F.normalize(branch(to_tensor(image)), dim=1)[0] for image in images]
+    same = torch.equal(plain.match_plainly(*maps)[0], match_patches(*maps)[0])
+    print(f"--- {width}x{height}, features of {Path(file).name}, {processor()}; all matches equal: {same}")
+    measure("matching", 3, lambda: plain.match_plainly(*maps), fp32=lambda: match_patches(*maps))
 
 
 @torch.inference_mode()
@@ -132,6 +150,11 @@ def processor() -> str:
 
 
 if __name__ == "__main__":
-    for size in sys.argv[1:] or ("160x160", "500x332"):
+    arguments = sys.argv[1:] or ["160x160", "500x332"]
+    file = arguments[1] if arguments[0] == "--trained" else None
+    for size in arguments if file is None else arguments[2:]:
         columns, rows = (int(n) for n in size.split("x"))
-        benchmark(columns, rows, rounds=5 if columns * rows < 50_000 else 3 if columns * rows < 300_000 else 1)
+        if file is None:
+            benchmark(columns, rows, rounds=5 if columns * rows < 50_000 else 3 if columns * rows < 300_000 else 1)
+        else:
+            benchmark_trained(file, columns, rows)

@@ -15,6 +15,9 @@ from torch.autograd.function import once_differentiable
 
 FEWEST_CHANNELS = 64
 """With fewer the transforms cost more than they save."""
+TILE, TRANSFORMED = 6, 2
+"""Rows of outputs made at once, and numbers of a transformed map for each of its own: 64 / 36, rounded up."""
+WORKSPACE_BYTES = 200 << 20
 
 
 class WinogradConv2d(nn.Conv2d):
@@ -30,7 +33,17 @@ class WinogradConv2d(nn.Conv2d):
         if torch.is_grad_enabled():
             trained: Tensor = _Convolve.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]
             return trained
-        return _convolve(x, self.weight, self.bias)
+        # The transforms of a whole large map would take many times its memory.
+        channels = self.in_channels + self.out_channels
+        rows = max(TILE, WORKSPACE_BYTES // (TRANSFORMED * 4 * len(x) * x.shape[3] * channels) // TILE * TILE)
+        if rows >= x.shape[2]:
+            return _convolve(x, self.weight, self.bias)
+        result = x.new_empty(len(x), self.out_channels, *x.shape[2:])
+        for first in range(0, x.shape[2], rows):
+            strip = slice(max(0, first - 1), first + rows + 1)
+            done = _convolve(x[:, :, strip], self.weight, self.bias)
+            result[:, :, first : first + rows] = done[:, :, first - strip.start :][:, :, :rows]
+        return result
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from refsr_bench.models import winograd
 from refsr_bench.models.c2matching import CARD
@@ -37,6 +37,27 @@ def test_equals_the_direct_convolution_in_float64(size: tuple[int, int], batch: 
     use_winograd(conv.to(memory_format=torch.channels_last))
     assert type(conv) is WinogradConv2d
     assert (conv(x) - expected).abs().max() <= 2e-5 * expected.abs().max()
+
+
+@needs_winograd
+@pytest.mark.parametrize("rows", [6, 12, 30])
+@torch.inference_mode()
+def test_a_large_map_is_done_in_strips(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    conv, x = layer(), torch.randn(2, 64, 31, 9)
+    use_winograd(conv)
+    whole = conv(x)
+    monkeypatch.setattr(winograd, "WORKSPACE_BYTES", rows * winograd.TRANSFORMED * 4 * 2 * 9 * 128)
+    heights: list[int] = []
+    convolve = winograd._convolve
+
+    def record(x: Tensor, *parameters: Tensor) -> Tensor:
+        heights.append(x.shape[2])
+        return convolve(x, *parameters)
+
+    monkeypatch.setattr(winograd, "_convolve", record)
+    torch.testing.assert_close(conv(x), whole, rtol=0, atol=1e-4)
+    assert len(heights) > 1
+    assert max(heights) <= rows + 2
 
 
 @needs_winograd

@@ -118,11 +118,14 @@ class C2Matching:
             torch.inference_mode(),
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
         ):
-            feat_in, feat_ref = self.extractor(lr_up, ref)
-            pre_offsets = find_offsets(feat_in, feat_ref, "bf16" if self.autocast else "fp32")
+            pre_offsets = self._find_offsets(lr_up, ref)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
                 sr: torch.Tensor = self.restoration(lr, pre_offsets, self.vgg(ref))
         return sr
+
+    def _find_offsets(self, lr_up: torch.Tensor, ref: torch.Tensor) -> dict[str, torch.Tensor]:
+        feat_in, feat_ref = self.extractor(lr_up, ref)  # of its own function: not kept while restoring
+        return find_offsets(feat_in, feat_ref, "bf16" if self.autocast else "fp32")
 
 
 def pad_to_common_size(lr: NDArray[np.uint8], ref: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

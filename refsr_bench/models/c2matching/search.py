@@ -167,10 +167,10 @@ def _scan_diagonals(maps: _Maps, diagonals: Sequence[int], block_elements: int) 
     count, total, limit = 0, 0, CANDIDATES_PER_PATCH * len(maps.lower)
     buffers = _Buffers(maps, block_elements)
     for d in diagonals:
-        maps.are_loose |= total > LOOSE * len(maps.lower) and not maps.are_exact
-        if maps.are_loose:
-            break
         for y, upper in _upper_bounds(maps, d, buffers):
+            maps.are_loose |= total > LOOSE * len(maps.lower) and not maps.are_exact
+            if maps.are_loose:
+                return join_candidates(found)
             place = slice(y * width, (y + len(upper)) * width)
             # Not the index, which costs ten times the maximum: most rows hold no candidate.
             wins = (upper.amax(dim=2).flatten() >= maps.lower[place]).nonzero()[:, 0]
@@ -178,9 +178,9 @@ def _scan_diagonals(maps: _Maps, diagonals: Sequence[int], block_elements: int) 
                 found.append(_candidates(maps, upper, wins, place.start, y + d))
                 count += len(found[-1].upper)
                 total += len(found[-1].upper)
-        if count > limit:
-            found = [_settle_early(maps, join_candidates(found), limit)]
-            count = len(found[0].upper)
+            if count > limit:
+                found = [_settle_early(maps, join_candidates(found), limit)]
+                count = len(found[0].upper)
     return join_candidates(found)
 
 
