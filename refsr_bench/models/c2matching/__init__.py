@@ -118,10 +118,10 @@ def build(
     model folder is searched, and if they are not there the small network comes instead, whose weights are in the
     package and whose card says so (only for ``mse``, and not with the options it does not know). device : ``cpu``,
     ``cuda`` or ``cuda:N``. variant : ``mse``, the release's name for the network trained with L1, or another of
-    `PRESETS`. precision : ``bf16`` runs the restoration network and VGG-19 in bfloat16; the matches stay those of
-    float32. memory_budget : what restoring may take beside the features, e.g. ``2GB``; larger pictures are done in
-    tiles that change nothing, unless ``allow_inexact_tiles`` is ``yes`` and nothing else fits. compile : ``yes``
-    compiles the restoration network, which pays after many pictures. UsageError: an unknown value.
+    `PRESETS`. precision : ``bf16`` allows the restoration network and VGG-19 the accuracy of bfloat16 (see
+    ``docs/performance.md``). memory_budget : what restoring may take beside the features, e.g. ``2GB``; larger pictures
+    are done in tiles that change nothing, unless ``allow_inexact_tiles`` is ``yes`` and nothing else fits. compile :
+    ``yes`` compiles the restoration network, which pays after many pictures. UsageError: an unknown value.
     ManualStepNeeded: weights missing.
     """
     if variant not in PRESETS:
