@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from refsr_bench.cli import cli
@@ -158,6 +159,16 @@ def test_crops_are_cut_from_the_pictures(photographs: Path) -> None:
     assert np.array_equal(two, (hr // 2)[40:64, 20:52])
     assert np.array_equal(truth, hr[40:64, 20:52])
     assert encode_figure(figure, ".svg")
+
+
+def test_a_long_name_stays_below_its_own_picture(photographs: Path) -> None:
+    hr = load_image(photographs / "chelsea.png")[:120, :160]
+    tiles = tuple(Tile(f"c2matching-small-{step}", "30.00 dB", hr) for step in ("baseline", "contrastive"))
+    figure = draw_crops([Strip("s", hr, hr[::4, ::4], hr[:60], tiles, Box(20, 40, 32, 24))])
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    for axes in figure.axes[1:]:
+        [label] = axes.texts
+        assert label.get_window_extent(renderer).width <= 1.1 * axes.get_position().width * figure.bbox.width
 
 
 def test_shares_are_said() -> None:

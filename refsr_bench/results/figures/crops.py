@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.textpath import TextPath
 from numpy.typing import NDArray
 
 from refsr_bench.errors import UsageError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BOX_COLOUR = "#e5322d"
+LABEL_PT = 6.0
 
 
 class Box(NamedTuple):
@@ -135,7 +137,7 @@ def _draw_band(
             linewidth=1.2,
         )
     )
-    _label(axes, strip.title, "")
+    _label(axes, strip.title, "", whole)
     tiles = _tiles(strip)
     columns = -(-len(tiles) // rows)
     gap = (size[0] - whole - columns * tile[0]) / columns
@@ -146,7 +148,7 @@ def _draw_band(
         axes.set_facecolor("#eef0f3")
         axes.imshow(each.image, interpolation="nearest" if each.name == "LR" else "antialiased", aspect="equal")
         axes.set_anchor("C")
-        _label(axes, each.name, each.note, bold=each.name not in {"LR", "Reference", "HR"})
+        _label(axes, each.name, each.note, tile[0], bold=each.name not in {"LR", "Reference", "HR"})
 
 
 def _place(figure: Figure, size: tuple[float, float], left: float, top: float, width: float, height: float) -> Axes:
@@ -157,8 +159,12 @@ def _place(figure: Figure, size: tuple[float, float], left: float, top: float, w
     return axes
 
 
-def _label(axes: Axes, name: str, note: str, *, bold: bool = False) -> None:
+def _label(axes: Axes, name: str, note: str, width_in: float, *, bold: bool = False) -> None:
+    """Write below a picture, smaller where the text would run into its neighbour's."""
     text = plain(f"{name}  {note}".strip())
+    if not text.strip():
+        return
+    wide = TextPath((0, 0), text, size=LABEL_PT).get_extents().width
     axes.annotate(
         text,
         (0.5, 0),
@@ -167,7 +173,7 @@ def _label(axes: Axes, name: str, note: str, *, bold: bool = False) -> None:
         textcoords="offset points",
         ha="center",
         va="top",
-        fontsize=6,
+        fontsize=LABEL_PT * min(1.0, 72 * width_in / max(wide, 1.0)),
         color=INK if bold or not note else SOFT,
         annotation_clip=False,
     )
