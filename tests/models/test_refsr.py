@@ -34,7 +34,7 @@ PARTS = {
 TINY = {
     "crossnet": {"width": 4},
     "srntt": {"width": 8, "blocks": 4},
-    "ttsr": {"width": 8, "blocks": (1, 1, 1, 1)},
+    "ttsr": {"width": 32, "blocks": (1, 1, 1, 1)},
     "ssen": {"width": 8, "blocks": 1, "shared_blocks": 1},
     "masa": {"width": 8, "encoder_blocks": 1, "decoder_blocks": (1,) * 6},
     "amsa": {"blocks": 1, "width": 16, "sizes": 2},

@@ -162,7 +162,7 @@ def test_a_single_image_models_loss_falls(name: str, tmp_path: Path) -> None:
 
 
 def torchvisions_scale(vgg: VGG19) -> VGG19:
-    """The same network with features of about 1: methods after C2-Matching are fed torchvision's, not the Oxford ones.
+    """The same network with features of about 1: all methods but SRNTT were made for torchvision's, not Oxford's.
 
     Scaling the first weights and all biases scales every feature.
     """
@@ -185,7 +185,7 @@ def with_real_features(name: str, dev_data: Path) -> method.Parts:
     if parts.vgg is not None:
         parts = parts._replace(vgg=vgg if name == "srntt" else torchvisions_scale(vgg))
     if of.start is not None:
-        of.start(parts.network, vgg)
+        of.start(parts.network, torchvisions_scale(vgg))
     if parts.extractor is not None:
         names = list(VGG19().names)
         state = imagenet_state(vgg)
@@ -203,9 +203,9 @@ def with_real_features(name: str, dev_data: Path) -> method.Parts:
 
 STEPS = {
     "crossnet": (400, 4),
-    "srntt": (150, 4),
-    "ttsr": (60, 4),
-    "ssen": (300, 4),
+    "srntt": (600, 1),
+    "ttsr": (120, 2),
+    "ssen": (200, 4),
     "masa": (150, 4),
     "amsa": (70, 2),
     "datsr": (90, 2),
