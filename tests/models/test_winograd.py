@@ -39,6 +39,21 @@ def test_equals_the_direct_convolution_in_float64(size: tuple[int, int], batch: 
     assert (conv(x) - expected).abs().max() <= 2e-5 * expected.abs().max()
 
 
+@torch.inference_mode()
+def test_orders_in_memory_change_no_number() -> None:
+    planes = torch.randn(2, 5, 7, 9)
+    last = planes.to(memory_format=torch.channels_last)
+    for x in (planes, last, last[:, :, 2:5], last[:, 1:]):
+        assert torch.equal(winograd.to_planes(x), x)
+        assert winograd.to_planes(x).is_contiguous()
+    fast = layer()
+    use_winograd(fast)
+    for reader in (layer(), fast):
+        joined = winograd.join_channels([planes, last], reader)
+        assert torch.equal(joined, torch.cat([planes, planes], 1))
+        assert joined.is_contiguous() == isinstance(reader, WinogradConv2d)
+
+
 @needs_winograd
 @pytest.mark.parametrize("rows", [6, 12, 30])
 @torch.inference_mode()

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, cat, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from refsr_bench.models.c2matching.exact import PATCH
 from refsr_bench.models.c2matching.tiling import DEFAULT_BUDGET, plan_tiles, run_in_tiles
 from refsr_bench.models.deform import DynAgg
+from refsr_bench.models.winograd import WinogradConv2d, join_channels, to_planes
 
 WIDTH = 64
 BLOCKS = 16
@@ -63,6 +64,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Refine features ``(B, 64, h, w)``."""
+        if isinstance(self.conv1, WinogradConv2d):
+            x = to_planes(x)
         # In place, as in `leaky`.
         refined: Tensor = self.conv2(F.relu_(self.conv1(x))).add_(x)
         return refined
@@ -174,14 +177,16 @@ class Restoration(nn.Module):
         if name in self.definition.levels:
             origin = (window[0].start or 0, window[1].start or 0)
             if self.definition.dyn_agg:
-                offset_feature = part[f"{name}_offset_conv1"](cat([x, ref_feature[:, :, *window]], 1))
+                first = part[f"{name}_offset_conv1"]
+                offset_feature = first(join_channels([x, ref_feature[:, :, *window]], first))
                 offset_feature = part[f"{name}_offset_conv2"](leaky(offset_feature, inplace=True))
                 offset_feature = leaky(offset_feature, inplace=True)
                 fused.append(leaky(part[f"{name}_dyn_agg"](ref_feature, offset_feature, pre_offset, origin)))
             else:
                 fused.append(copy_matched(ref_feature, pre_offset, origin))
-        head = part[f"head_{name}"](cat(fused, 1))
-        restored: Tensor = part[f"tail_{name}"](part[f"body_{name}"](head) + x)
+        head = part[f"head_{name}"]
+        refined = part[f"body_{name}"](head(join_channels(fused, head.get_submodule("0"))))
+        restored: Tensor = part[f"tail_{name}"](refined + (to_planes(x) if refined.is_contiguous() else x))
         return restored
 
 
