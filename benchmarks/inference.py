@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import test_metrics as metrics
 import torch
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch.nn import functional as F
 
-from refsr_bench.images import crop_border, load_image, luma_bt601, resize_bicubic
+from refsr_bench.images import load_image, resize_bicubic
 from refsr_bench.models.c2matching import CARD, plain
 from refsr_bench.models.c2matching.exact import PATCH
 from refsr_bench.models.c2matching.extractor import Extractor
@@ -39,8 +39,6 @@ from refsr_bench.models.memory import reused_memory
 from refsr_bench.models.tensors import to_tensor
 from refsr_bench.models.vgg import VGG19, imagenet_state, load_vgg19
 from refsr_bench.models.weights import load_checkpoint
-from refsr_bench.protocols.fidelity import psnr_y, ssim_y
-from refsr_bench.schema import Image
 
 
 def measure(name: str, rounds: int, baseline: Callable[[], object], **ours: Callable[[], object]) -> None:
@@ -129,7 +127,7 @@ def benchmark(width: int, height: int, rounds: int) -> None:
         fp32=lambda: fp32.run(lr, lr_up, ref),
         bf16=lambda: bf16.run(lr, lr_up, ref),
     )
-    measure("PSNR + SSIM", 5, lambda: score_with_skimage(left, right), ours=lambda: score(left, right))
+    measure("PSNR + SSIM", 5, lambda: metrics.baseline(left, right), ours=lambda: metrics.ours(left, right))
 
 
 def restore(model: C2Matching, *arguments: Any) -> torch.Tensor:
@@ -137,16 +135,6 @@ def restore(model: C2Matching, *arguments: Any) -> torch.Tensor:
     with reused_memory():
         result: torch.Tensor = model.restoration(*arguments)
     return result
-
-
-def score(hr: Image, sr: Image) -> tuple[float, float]:
-    return psnr_y(hr, sr), ssim_y(hr, sr)
-
-
-def score_with_skimage(hr: Image, sr: Image) -> tuple[float, float]:
-    x, y = (crop_border(luma_bt601(image), 4) for image in (hr, sr))
-    ssim = structural_similarity(x, y, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
-    return float(peak_signal_noise_ratio(x, y, data_range=255)), float(ssim)
 
 
 def processor() -> str:

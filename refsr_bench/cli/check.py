@@ -9,14 +9,14 @@ from typing import Any
 
 import click
 
-from refsr_bench.cli.output import json_option, note, print_json
+from refsr_bench.cli.output import device_option, json_option, note, print_json
 from refsr_bench.errors import ItemsFailed, UsageError
 
 
 @click.command()
 @click.argument("name", metavar="NAME|PKG.MOD:FUNCTION")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="An option of the model, e.g. weights=DIR.")
-@click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda or cuda:N.")
+@device_option
 @json_option
 def check(name: str, settings: tuple[str, ...], device: str, as_json: bool) -> None:
     """Check that a model does what the package expects of every model, and what its reference is worth.

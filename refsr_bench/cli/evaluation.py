@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from refsr_bench.cli.output import json_option
+from refsr_bench.cli.output import device_option, json_option, precision_option
 from refsr_bench.cli.sharding import parse_shard
 from refsr_bench.errors import UsageError
 
@@ -52,10 +52,8 @@ _OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace another run
 @_SUBSET
 @_LIMIT
 @_MODIFIED
-@click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda or cuda:N.")
-@click.option(
-    "--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True, help="Of the convolutions."
-)
+@device_option
+@precision_option
 @click.option(
     "--memory-budget",
     default="auto",

@@ -15,6 +15,12 @@ import click
 from refsr_bench.errors import UsageError, did_you_mean
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+device_option = click.option(
+    "--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda or cuda:N."
+)
+precision_option = click.option(
+    "--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True, help="Of the convolutions."
+)
 
 
 def print_json(value: object) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from refsr_bench.cli.output import json_option, print_json
+from refsr_bench.cli.output import device_option, json_option, precision_option, print_json
 from refsr_bench.errors import RefsrError, UsageError
 
 if TYPE_CHECKING:
@@ -32,10 +32,8 @@ if TYPE_CHECKING:
     help="A sharp photograph of something similar; again for models that take several.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FILE", help="The SR picture, a .png.")
-@click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda or cuda:N.")
-@click.option(
-    "--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True, help="Of the convolutions."
-)
+@device_option
+@precision_option
 @click.option(
     "--memory-budget",
     default="auto",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from refsr_bench.cli.figures import figure_options, save
-from refsr_bench.cli.output import json_option, note, print_json
+from refsr_bench.cli.output import device_option, json_option, note, print_json
 from refsr_bench.errors import RefsrError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ METRICS = ("aee", "pck@8", "psnr_y", "psnr_y_visible")
 @click.option("--dataset", required=True, metavar="NAME|DIR", help="A set made with build transformed.")
 @click.option("--protocol", default="c2-2021", show_default=True, metavar="NAME", help="How pictures are scored.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N samples.")
-@click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda or cuda:N.")
+@device_option
 @click.option(
     "--set", "settings", multiple=True, metavar="[MODEL:]KEY=VALUE", help="An option of all models, or of one."
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from refsr_bench.cli.output import json_option, note, print_json, show_progress
+from refsr_bench.cli.output import device_option, json_option, note, print_json, show_progress
 from refsr_bench.cli.train_zoo import TrainGroup, any_model
 from refsr_bench.errors import UsageError
 
@@ -25,7 +25,6 @@ _PHOTOS = click.option(
     help="A folder of photographs; references are made from them. May be given several times.",
 )
 _COUNT = click.IntRange(min=1)
-_DEVICE = click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda or cuda:N.")
 _THREADS = click.option(
     "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads of a process  [default: torch's]"
 )
@@ -56,7 +55,7 @@ train.add_command(any_model)
 @click.option("--resume", is_flag=True, help="Go on from the run folder's last checkpoint; start if there is none.")
 @click.option("--validate", "validation", metavar="NAME|DIR", help="A built dataset to validate on.")
 @click.option("--sync-batch", is_flag=True, help="Batch norm and perceptual loss see the pairs of all processes.")
-@_DEVICE
+@device_option
 @_THREADS
 @click.option("--dry-run", is_flag=True, help="Print the resolved configuration as JSON and stop.")
 @json_option
@@ -204,7 +203,7 @@ def _validator(dataset: str) -> Any:
 )
 @click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="A field of all restoration stages.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/ladder"), show_default=True, help="Folder.")
-@_DEVICE
+@device_option
 @_THREADS
 def ladder(
     photos: tuple[Path, ...],

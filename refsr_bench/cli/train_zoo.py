@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from refsr_bench.cli.output import json_option, note, print_json, show_progress
+from refsr_bench.cli.output import device_option, json_option, note, print_json, show_progress
 from refsr_bench.errors import UsageError, did_you_mean
 
 ANY_MODEL = "NAME"
@@ -41,7 +41,7 @@ class TrainGroup(click.Group):
 @click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Change one field; see --dry-run.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder  [default: runs/train/NAME]")
 @click.option("--resume", is_flag=True, help="Go on from the run folder's last checkpoint; start if there is none.")
-@click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda or cuda:N.")
+@device_option
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads  [default: torch's]")
 @click.option("--dry-run", is_flag=True, help="Print the resolved configuration as JSON and stop.")
 @json_option
