@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from refsr_bench.errors import UsageError
 
@@ -66,25 +66,6 @@ def has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-def round_to_bf16(net: nn.Module) -> nn.Module:
-    """Make a network compute with float32 what bfloat16 units would, for devices that have none.
-
-    Weights are rounded to bfloat16 and so is what every convolution is fed; products and sums stay in float32. The
-    results are of bfloat16's accuracy, the time is float32's.
-    """
-
-    def rounded(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return tuple(value.to(torch.bfloat16).to(value.dtype) for value in inputs)
-
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter.copy_(parameter.to(torch.bfloat16))
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            module.register_forward_pre_hook(rounded)
-    return net
 
 
 def use_threads(count: int) -> None:
