@@ -7,7 +7,6 @@ import math
 import os
 import pickle
 import signal
-import statistics
 import subprocess
 import sys
 import time
@@ -492,21 +491,6 @@ def test_terminal_output_holds_no_escape(small_dataset: Path, tmp_path: Path) ->
     other = run("compare", tmp_path / "r", tmp_path / "r")
     for text in (printed.out, printed.err, board.out, other.out, other.err):
         assert not {"\x1b", "\u202e"} & set(text)
-
-
-# --- start-up -----------------------------------------------------------------------------------------------------
-
-
-def test_startup_is_quick() -> None:
-    # Processor time, so that a busy machine does not fail the build; twice the stated limits of 0.3 s and 0.5 s.
-    for arguments, limit in ((["--help"], 0.6), (["list"], 1.0)):
-        seconds = []
-        for _ in range(3):
-            before = os.times()
-            assert run(*arguments).code == 0
-            after = os.times()
-            seconds.append(sum(after[2:4]) - sum(before[2:4]))
-        assert statistics.median(seconds) < limit, arguments
 
 
 def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path: Path) -> None:

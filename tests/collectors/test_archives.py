@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tarfile
 import threading
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -226,9 +225,7 @@ def test_24_expansion(tmp_path: Path) -> None:
         info = tarfile.TarInfo("zeros")
         info.size = 10**18
         archive.addfile(info, None)
-    started = time.monotonic()
     refused(tmp_path / "set.tar.gz", "the limit is")
-    assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize(

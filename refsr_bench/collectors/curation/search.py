@@ -76,6 +76,8 @@ def gather_candidates(
 ) -> Counts:
     """Search for every query and fetch what is found; goes on where an earlier call stopped."""
     with _alone(work):
+        for unfinished in (work / "pictures").glob("*/.*.part"):  # of a killed search: nothing else writes there
+            unfinished.unlink()
         return _gather(work, queries, plan, web, progress, note)
 
 

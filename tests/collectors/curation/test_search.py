@@ -87,9 +87,12 @@ def test_a_killed_search_costs_no_finished_picture(tmp_path: Path, photographs: 
     try:
         finished = kill_at(client, client.start(), 50)
         before = len(client.asked())
+        half_written = next((client.work / "pictures").iterdir()) / ".0.jpg.0.part"
+        half_written.write_bytes(b"the kill came while a picture was being written")
         again = client.start()
         out, err = again.communicate()
         assert again.returncode in (0, 6), err
+        assert not half_written.exists()
         fetched = [client.url + path for path in client.asked()[before:] if path.startswith("/p/")]
         assert not finished & set(fetched)
         last = client.start()
