@@ -209,6 +209,8 @@ def luma_bt601(image: Image, *, studio: bool = True) -> NDArray[np.float64]:
     >>> round(float(luma_bt601(white)[0, 0]), 6), round(float(luma_bt601(white, studio=False)[0, 0]), 6)
     (235.0, 255.0)
     """
-    weights = np.array([65.481, 128.553, 24.966])
-    studio_luma: NDArray[np.float64] = image.astype(np.float64) @ (weights / 255.0) + 16.0
-    return studio_luma if studio else (studio_luma - 16.0) * (255.0 / 219.0)
+    import cv2  # here, so that commands which only read or write pictures start without it
+
+    weights = np.array([65.481, 128.553, 24.966]) / (255.0 if studio else 219.0)
+    row = np.array([[*weights, 16.0 if studio else 0.0]])
+    return np.asarray(cv2.transform(image.astype(np.float64), row), np.float64)
