@@ -8,7 +8,7 @@ Method: photographs from scikit-image; an untrained extractor with equal branche
 more channels than trained ones, so the search is not flattered; one warm-up, then baseline and ours in turn, so that
 both meet the same machine. Processor time of this process, not the clock, which other programs move. Median and
 quartiles of the repetitions; a single one above 300,000 px. Ours is what `restore` and `eval` run, with the memory they
-reuse; the baseline is run as PyTorch runs it by itself. PSNR + SSIM are compared with scikit-image's.
+reuse; the baseline is run as PyTorch runs it by itself.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import test_metrics as metrics
 import torch
 from torch.nn import functional as F
 
@@ -127,12 +126,11 @@ def benchmark(width: int, height: int, rounds: int) -> None:
         fp32=lambda: fp32.run(lr, lr_up, ref),
         bf16=lambda: bf16.run(lr, lr_up, ref),
     )
-    measure("PSNR + SSIM", 5, lambda: metrics.baseline(left, right), ours=lambda: metrics.ours(left, right))
 
 
 def restore(model: C2Matching, *arguments: Any) -> torch.Tensor:
     """The restoration network alone, with the memory it reuses as part of the whole."""
-    with reused_memory():
+    with reused_memory(), torch.autocast("cpu", torch.bfloat16, enabled=model.autocast):
         result: torch.Tensor = model.restoration(*arguments)
     return result
 
