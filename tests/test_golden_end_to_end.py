@@ -46,13 +46,17 @@ def test_released_scores_from_files_to_rows(golden: Path, tmp_path: Path, shared
     refsr("weights", "import", "c2matching", *(tmp_path / file_name for file_name in states))
     refsr("weights", "verify")
     refsr("build", "custom", tmp_path / "pairs", "--out", tmp_path / "set")
-    refsr("eval", "c2matching", "--dataset", tmp_path / "set", "--out", tmp_path / "run")
-
-    rows = [json.loads(line) for line in (tmp_path / "run" / "rows.jsonl").read_text().splitlines()]
-    scores = {(row["sample"], row["metric"]): row["value"] for row in rows}
+    scores = {}
+    for precision in ("fp32", "bf16"):
+        out = tmp_path / precision
+        refsr("eval", "c2matching", "--dataset", tmp_path / "set", "--out", out, "--precision", precision)
+        rows = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
+        scores[precision] = {(row["sample"], row["metric"]): row["value"] for row in rows}
     for name in names:
         released = np.load(golden / f"e2e_{name}.npz")
         for metric, tolerance in (("psnr_y", 1e-3), ("ssim_y", 1e-4), ("psnr_rgb", 1e-3)):
-            assert scores[name, metric] == pytest.approx(float(released[f"{metric}_f64"]), abs=tolerance), name
-    run = json.loads((tmp_path / "run" / "run.json").read_text())
+            assert scores["fp32"][name, metric] == pytest.approx(float(released[f"{metric}_f64"]), abs=tolerance), name
+    moved = [scores["bf16"][name, "psnr_y"] - scores["fp32"][name, "psnr_y"] for name in names]
+    assert abs(np.mean(moved)) <= 0.005
+    run = json.loads((tmp_path / "fp32" / "run.json").read_text())
     assert set(run["model"]["weights_sha256"]) == {"extractor", "restoration-mse", "vgg19"}
