@@ -25,7 +25,7 @@ CPU = Place(torch.device("cpu"))
     ("preset", "settings", "model"),
     [
         ("paper", ["reference_encoder=learned", "loss=rec"], "c2matching"),
-        ("light", ["reference_encoder=learned"], "c2matching-light"),
+        ("light", ["reference_encoder=learned", "precision=bf16"], "c2matching-light"),
         ("paper", ["matcher=vgg19", "dynagg=false", "reference_encoder=learned"], "c2matching-baseline"),
     ],
 )
