@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +184,20 @@ def test_units_for_bf16_are_used_for_the_search_too(photographs: Path, monkeypat
         )
         assert np.isfinite(model.restore(lr[:6, :8], [ref[:24, :32]])).all()
     assert asked == ["fp32", "bf16"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch's own, inside its compiler
+def test_compiled_blocks_change_nothing_at_any_size(photographs: Path) -> None:
+    lr, ref = pictures(photographs)
+    found = []
+    for settings in (Settings(), Settings(compile=True)):
+        torch.manual_seed(0)
+        model = C2Matching(CARD, Extractor(), VGG19(), Restoration(SHORT), torch.device("cpu"), settings)
+        found.append([model.restore(lr, [ref]), model.restore(lr[:9, :11], [ref[:40, :44]])])
+    for eager, compiled in zip(*found, strict=True):
+        np.testing.assert_allclose(compiled, eager, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -121,8 +121,8 @@ def build(
     `PRESETS`. precision : ``bf16`` allows the restoration network and VGG-19 the accuracy of bfloat16 (see
     ``docs/performance.md``). memory_budget : what restoring may take beside the features, e.g. ``2GB``; larger pictures
     are done in tiles that change nothing, unless ``allow_inexact_tiles`` is ``yes`` and nothing else fits. compile :
-    ``yes`` compiles the restoration network, which pays after many pictures. UsageError: an unknown value.
-    ManualStepNeeded: weights missing.
+    ``yes`` compiles the residual blocks, for which torch needs a C++ compiler; no gain on CPUs. UsageError: an unknown
+    value. ManualStepNeeded: weights missing.
     """
     if variant not in PRESETS:
         raise UsageError(f"C2-Matching has no variant {variant!r}", did_you_mean(variant, PRESETS))

@@ -75,7 +75,9 @@ class C2Matching:
         # The extractor stays as it is: which match wins hangs on small differences.
         self.autocast = settings.precision == "bf16" and has_bf16(device)
         if settings.compile:
-            self.restoration.compile(dynamic=True)
+            # The residual blocks alone, where the time goes: tiles and matches do not fit into one graph.
+            for body in restoration.bodies():
+                body.compile(dynamic=True)
         elif device.type == "cpu" and not self.autocast:
             # In float32 only where the error stays within what the release's own numbers allow.
             everything = [vgg, restoration]
