@@ -5,7 +5,8 @@
 ``set14``: the LR picture as reference. ``views``: crops of Middlebury's motorcycle, cones and teddy, the reference
 taken from the second camera at the crop's median disparity, against an unrelated photograph and a black one. ``scene``:
 the photographs of sacre_coeur, each with the others' first as reference. ``turned-*``: references rotated and scaled by
-known amounts (of sacre_coeur the central 384 px), and the errors of VGG-19's matches (the Oxford weights) beside.
+known amounts (of sacre_coeur the central 384 px), and beside the errors of VGG-19's matches (the Oxford weights): with
+the reference as it is, which is the matcher's own input too, and blurred as SRNTT does it.
 Everything goes to runs/shipped and an interrupted command goes on there.
 """
 
@@ -46,10 +47,11 @@ def build(name: str, *arguments: object) -> Path:
     return folder
 
 
-def scores(model: str, dataset: Path, metric: str, refs: str = "first") -> Scores:
+def scores(model: str, dataset: Path, metric: str, refs: str = "first", *settings: str) -> Scores:
     """Group to sample to value, from the rows of an evaluation that is made if it is not there."""
-    out = OUT / "runs" / f"{dataset.name}-{model}-{refs}"
-    settings = [f"weights={OUT / 'models' / 'c2matching'}"] if model == "vgg19" else []
+    out = OUT / "runs" / "-".join([dataset.name, model, refs, *settings])
+    if model == "vgg19":
+        settings = (f"weights={OUT / 'models' / 'c2matching'}", *settings)
     refsr(
         "eval", model, "--dataset", dataset, "--refs", refs, "--out", out, *(x for s in settings for x in ("--set", s))
     )
@@ -172,14 +174,18 @@ def turned(source: Path) -> None:
     if not (OUT / "models" / "c2matching" / "vgg19.safetensors").is_file():
         os.environ["REFSR_MODEL_DIR"] = str(OUT / "models")
         refsr("weights", "import", "c2matching", VGG)
-    fixed = scores("vgg19", dataset, "aee")
+    fixed = {
+        "sharp": scores("vgg19", dataset, "aee", "first", "blur_reference=no"),
+        "blurred": scores("vgg19", dataset, "aee"),
+    }
     black = {name.removesuffix(".control-black"): value for name, value in psnr["control-black"].items()}
     for group, values in psnr.items():
         plain = {name.removesuffix(f".{group}"): value for name, value in values.items()}
         line = f"{source.name} {group}: gain {interval(gain(plain, black))}"
-        if group in aee and group in fixed:
-            mine, vgg = (float(np.mean(list(each[group].values()))) for each in (aee, fixed))
-            line += f"; AEE {mine:.2f} px, VGG-19 {vgg:.2f} px, ratio {mine / vgg:.3f}"
+        if group in aee:
+            mine, *others = (float(np.mean(list(each[group].values()))) for each in (aee, *fixed.values()))
+            beside = (f"{name} {vgg:.2f} px, ratio {mine / vgg:.3f}" for name, vgg in zip(fixed, others, strict=True))
+            line += f"; AEE {mine:.2f} px, VGG-19 {', '.join(beside)}"
         print(line)
 
 
