@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import refsr_bench
 from refsr_bench.errors import UsageError
@@ -128,13 +128,15 @@ def train(
     examples = Examples(config, sources)
     torch.manual_seed(config.seed)
     state, frozen = _build(config)
+    looked_at = [net for net in (frozen if isinstance(frozen, tuple) else (frozen,)) if net is not None]
+    for net in looked_at:
+        net.to(place.device)
     for net in state.nets.values():
         net.to(place.device).train()
     if place.device.type == "cpu" and config.network != "small" and has_winograd():
         # Not the critic: its penalty takes second derivatives.
-        for name, net in (*state.nets.items(), *(("frozen", net) for net in _nets_of(frozen))):
-            if name != "critic":
-                use_winograd(net.to(memory_format=torch.contiguous_format))  # type: ignore[call-overload]
+        for net in (*looked_at, *(net for name, net in state.nets.items() if name != "critic")):
+            use_winograd(net.to(memory_format=torch.contiguous_format))
     if config.ema:
         start_average(state, next(iter(state.nets)))
     checkpoints = list_checkpoints(run_dir)
@@ -147,23 +149,15 @@ def train(
     journal.draw = lambda writer, state: draw_pictures(writer, config, state, frozen, examples)
     with reused_memory() if place.device.type == "cpu" else contextlib.nullcontext():
         if isinstance(config, RestorationConfig):
-            moved = [net.to(place.device) if net is not None else None for net in frozen]
-            train_restoration(
-                config, examples, state, journal, frozen._replace(**dict(zip(frozen._fields, moved, strict=True)))
-            )
+            train_restoration(config, examples, state, journal, frozen)
         elif isinstance(config, StudentConfig):
-            train_student(config, examples, state, journal, frozen.to(place.device) if frozen is not None else None)
+            train_student(config, examples, state, journal, frozen)
         else:
             assert isinstance(config, TeacherConfig)
             train_teacher(config, examples, state, journal)
     if place.rank == 0:
         write_weights(run_dir, config, state)
     return run_dir / networks.RESULTS
-
-
-def _nets_of(frozen: Any) -> list[nn.Module]:
-    candidates = frozen if isinstance(frozen, tuple) else (frozen,)
-    return [net for net in candidates if net is not None]
 
 
 def _build(config: AnyConfig) -> tuple[State, Any]:
@@ -173,8 +167,7 @@ def _build(config: AnyConfig) -> tuple[State, Any]:
     if isinstance(config, RestorationConfig):
         if config.matcher == "learned" and config.uses_reference and config.extractor is None:
             raise UsageError("the restoration stage needs the student's weights", "--set extractor=RUN_OF_THE_STUDENT")
-        net = networks.channels_last(networks.build_restoration(config))
-        state = restoration_state(config, net)
+        state = restoration_state(config, networks.build_restoration(config))
         extractor = networks.build_extractor(config, config.extractor) if config.extractor is not None else None
         return state, frozen_networks(config, extractor)
     net = networks.build_extractor(config, config.weights)
