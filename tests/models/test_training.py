@@ -30,7 +30,7 @@ from refsr_bench.models.c2matching.discriminator import Discriminator
 from refsr_bench.models.c2matching.extractor import Extractor
 from refsr_bench.models.c2matching.loop import Journal, Place, TrainingStopped, apply_gradients, rate_at
 from refsr_bench.models.c2matching.restoration import Restoration
-from refsr_bench.models.c2matching.small import SmallConfig, SmallRestoration, match_cells, sample_at
+from refsr_bench.models.c2matching.small import SmallConfig, SmallRestoration, match_cells, replace_outliers, sample_at
 from refsr_bench.models.c2matching.small_model import load_small
 from refsr_bench.models.c2matching.training import Listeners, open_run, train
 from refsr_bench.models.c2matching.training_data import Examples, find_photographs
@@ -417,6 +417,18 @@ def test_matches_to_fractions_of_a_cell() -> None:
     assert inner[..., 0].mean().item() == pytest.approx(10, abs=0.7)
     assert inner[..., 1].mean().item() == pytest.approx(-4, abs=0.3)
     assert found.score.shape == (1, 1, 20, 24)
+
+
+def test_a_match_that_stands_alone_takes_the_median_around_it() -> None:
+    y, x = torch.meshgrid(torch.arange(20.0), torch.arange(30.0), indexing="ij")
+    turned = torch.stack([3 * x - 2 * y, 2 * x + y])  # of a picture turned and scaled: linear
+    step = torch.where(x < 15, 0.0, 40.0).expand(2, -1, -1)  # what stands in front of something else
+    for flow in (turned, step):
+        broken = flow.clone()
+        broken[:, 10, 10] += 50
+        mended = replace_outliers(broken)
+        inner = (slice(None), slice(4, -4), slice(4, -4))
+        torch.testing.assert_close(mended[inner], flow[inner])
 
 
 def test_sampling_follows_the_flow() -> None:

@@ -2,7 +2,8 @@
 
 What differs from the paper's networks: extractors that work on the half and quarter grids only; a learned encoder in
 place of VGG-19; matches refined to fractions of a cell; nearly all restoration on the LR grid; one dynamic
-aggregation of full-resolution features, one tap a group, in place of three of nine taps.
+aggregation of full-resolution features, one tap a group, in place of three of nine taps; matches that stand alone
+among others take the median of those around them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,11 @@ from refsr_bench.models.c2matching.extractor import STRIDE
 from refsr_bench.models.c2matching.matching import match_patches
 from refsr_bench.models.vgg import VGG19
 from refsr_bench.schema import Frozen
+
+NEIGHBOURHOOD = 9
+"""Matches a side among which one should not stand alone,"""
+OUTLIER_PX = 8
+"""and how far from their median it may point."""
 
 
 class SmallConfig(Frozen):
@@ -143,7 +149,8 @@ def match_cells(feat_in: Tensor, feat_ref: Tensor, temperature: float = 0.07) ->
 
     The 3x3-patch search of the paper first; then the mean of the nine places around its result, weighted by a softmax
     of their patch similarities, which is what the training target (a bilinear mixture of four cells) makes of them.
-    The outermost ring of cells, on which no patch is centred, takes its neighbours' matches.
+    The outermost ring of cells, on which no patch is centred, takes its neighbours' matches, and matches that stand
+    alone are replaced (`replace_outliers`).
     """
     matches = [_match_pair(a, b, temperature) for a, b in zip(feat_in, feat_ref, strict=True)]
     flow = torch.stack([flow for flow, _ in matches])
@@ -167,7 +174,20 @@ def _match_pair(feat_in: Tensor, feat_ref: Tensor, temperature: float) -> tuple[
     fine_x = (weight * step.repeat(PATCH)[:, None, None]).sum(0)
     flow = STRIDE * torch.stack([ref_x - x + fine_x, ref_y - y + fine_y])
     padded = F.pad(torch.cat([flow, score[None]])[None], (1, 1, 1, 1), mode="replicate")[0]
-    return padded[:2], padded[2:]
+    return replace_outliers(padded[:2]), padded[2:]
+
+
+def replace_outliers(flow: Tensor) -> Tensor:
+    """Where a match is far from the median of those around it, take that median; ``(2, h, w)``, px.
+
+    The errors of a good matcher are few and gross, in places without texture: the mean error halves, and neither the
+    edges of what stands in front of something else nor rotation and scale, whose flow is linear, move the median far.
+    """
+    reach = NEIGHBOURHOOD // 2
+    padded = F.pad(flow[None], (reach, reach, reach, reach), mode="replicate")[0]
+    median = padded.unfold(1, NEIGHBOURHOOD, 1).unfold(2, NEIGHBOURHOOD, 1).flatten(3).median(-1).values
+    is_far = (flow - median).norm(dim=0) > OUTLIER_PX
+    return torch.where(is_far, median, flow)
 
 
 def _similarities_around(unit_in: Tensor, unit_ref: Tensor, ref_y: Tensor, ref_x: Tensor) -> Tensor:
