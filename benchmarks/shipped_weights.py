@@ -184,7 +184,10 @@ def turned(source: Path) -> None:
         line = f"{source.name} {group}: gain {interval(gain(plain, black))}"
         if group in aee:
             mine, *others = (float(np.mean(list(each[group].values()))) for each in (aee, *fixed.values()))
-            beside = (f"{name} {vgg:.2f} px, ratio {mine / vgg:.3f}" for name, vgg in zip(fixed, others, strict=True))
+            beside = (
+                f"{name} {vgg:.2f} px" + (f", ratio {mine / vgg:.3f}" if vgg else "")
+                for name, vgg in zip(fixed, others, strict=True)
+            )
             line += f"; AEE {mine:.2f} px, VGG-19 {', '.join(beside)}"
         print(line)
 

@@ -15,7 +15,14 @@ from refsr_bench.results.robustness import LEVELS, Series
 SHOWN = ("bars", "curves", "both")
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++", "oo", "--")
 MARKERS = "osD^vP*X"
-_LABELS = {"aee": "AEE (HR px)", "aee_median": "median error (HR px)", "psnr_y": "PSNR-Y (dB)"}
+_LABELS = {
+    "aee": "AEE (HR px)",
+    "aee_median": "median error (HR px)",
+    "psnr_y": "PSNR-Y (dB)",
+    "psnr_y_visible": "PSNR-Y, visible (dB)",
+    "pck@4": "PCK@4",
+    "pck@8": "PCK@8",
+}
 _AXES = {"rotation": "rotation (degrees)", "scale": "scale"}
 
 
