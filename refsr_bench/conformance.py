@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from refsr_bench.errors import RefsrError
 from refsr_bench.images import encode_png, load_image, resize_bicubic
+from refsr_bench.models.memory import return_free_memory
 from refsr_bench.schema import Image, ModelCard
 
 SIZES = ((16, 24), (7, 9), (17, 31), (3, 5), (1, 1))
@@ -231,7 +232,6 @@ def _memory(model: Any, scene: Scene) -> tuple[str, str]:
     for _ in range(6):
         model.restore(lr, refs)
         grown.append((_held() or 0) - start)
-    gc.collect()
     left = (_held() or 0) - start
     text = f"{left / 2**20:+.1f} MiB after six more restorations"
     steadily = all(b > a for a, b in pairwise(grown))
@@ -239,7 +239,9 @@ def _memory(model: Any, scene: Scene) -> tuple[str, str]:
 
 
 def _held() -> int | None:
-    """Bytes this process holds, those on GPUs included."""
+    """Bytes this process holds, those on GPUs included, what is only kept for reuse left out."""
+    gc.collect()
+    return_free_memory()
     statm = Path("/proc/self/statm")
     if not statm.is_file():
         return None

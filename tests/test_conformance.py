@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from refsr_bench.cli.runner import load_plugin
+from refsr_bench.conformance import CHECKS
 from refsr_bench.errors import UsageError
 from refsr_bench.images import load_image, resize_bicubic
 from refsr_bench.lookup import BUILT_IN, find
@@ -23,6 +24,7 @@ from refsr_bench.models.c2matching import PRESETS
 from refsr_bench.models.c2matching.extractor import Extractor
 from refsr_bench.models.c2matching.restoration import Restoration
 from refsr_bench.models.c2matching.roles import definition_of
+from refsr_bench.models.memory import reused_memory
 from refsr_bench.models.vgg import VGG19
 from refsr_bench.models.weights import import_weights
 from refsr_bench.schema import ModelCard
@@ -159,6 +161,13 @@ def test_every_defect_is_found(check: str, model: Any, monkeypatch: pytest.Monke
     assert statuses(model)[check] == "fail"
     with pytest.raises(AssertionError, match=check):
         assert_conforms(model)
+
+
+def test_memory_kept_is_seen_where_much_is_free_for_reuse() -> None:
+    with reused_memory():
+        blocks = [np.ones(4 << 20, np.uint8) for _ in range(40)]
+    del blocks[:-1]  # the last one keeps the rest from being given back
+    assert CHECKS["memory"](Model(hoards()), load_scene())[0] == "fail"
 
 
 def test_what_is_no_model_or_raises_is_a_finding() -> None:

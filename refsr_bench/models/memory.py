@@ -22,12 +22,11 @@ def reused_memory() -> Iterator[None]:
     glibc otherwise returns each to the system at once, and a fresh one costs half a second a GB, for the system clears
     its pages at first use: at 500×332 px a sixth of the networks' time. Without glibc nothing happens.
     """
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        set_option, trim = libc.mallopt, libc.malloc_trim
-    except (OSError, AttributeError):
+    libc = _glibc()
+    if libc is None:
         yield
         return
+    set_option = libc.mallopt
     set_option(MMAP_MAX, 0)
     set_option(TRIM_THRESHOLD, NEVER)
     set_option(TOP_PAD, SPARE)
@@ -38,4 +37,19 @@ def reused_memory() -> Iterator[None]:
         set_option(MMAP_THRESHOLD, USUAL)
         set_option(TRIM_THRESHOLD, 2 * USUAL)
         set_option(TOP_PAD, USUAL_PAD)
-        trim(0)
+        return_free_memory()
+
+
+def return_free_memory() -> None:
+    """Give memory that is free, but still held for reuse, back to the system; without glibc nothing happens."""
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+    except OSError:
+        return None
+    return libc if hasattr(libc, "malloc_trim") else None
