@@ -94,7 +94,7 @@ def sha256_file(path: Path) -> str:
 def atomic_write_bytes(path: Path, data: bytes) -> None:
     """Write a file so that it is there whole or not at all, also after a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name[:80]}.{uuid.uuid4().hex}.part")
+    temporary = path.with_name(f".{short_name(path)}.{uuid.uuid4().hex}.part")
     try:
         with temporary.open("xb") as file:
             file.write(data)
@@ -104,6 +104,16 @@ def atomic_write_bytes(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def find_leftovers(folder: Path) -> dict[Path, str]:
+    """What killed calls of `atomic_write_bytes` left in a folder, and the `short_name` of the file each was to be."""
+    return {path: path.name[1:].rsplit(".", 2)[0] for path in folder.glob(".*.part")}
+
+
+def short_name(path: Path) -> str:
+    """A file's name as far as `atomic_write_bytes` keeps it while it writes."""
+    return path.name[:80]
 
 
 def atomic_write_json(path: Path, value: object) -> None:

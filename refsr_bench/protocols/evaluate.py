@@ -31,7 +31,16 @@ from refsr_bench.protocols.references import arrange_references, select_referenc
 from refsr_bench.protocols.spec import PROTOCOL_LR, EvalProtocol, Metric, same_pictures, signature_of
 from refsr_bench.schema import Image, ModelCard, Record, Row
 from refsr_bench.signature import Signature
-from refsr_bench.store import Dataset, atomic_write_bytes, load_sample, read_stored_image, sha256_bytes, to_json_line
+from refsr_bench.store import (
+    Dataset,
+    atomic_write_bytes,
+    find_leftovers,
+    load_sample,
+    read_stored_image,
+    sha256_bytes,
+    short_name,
+    to_json_line,
+)
 
 ROWS_NAME = "rows.jsonl"
 RUN_NAME = "run.json"
@@ -221,10 +230,10 @@ def append_line(path: Path, value: dict[str, Any]) -> None:
 
 def remove_leftovers(paths: Sequence[Path]) -> None:
     """Remove what killed writers of these files left beside them; another process's files are not touched."""
-    mine = {path.name[:80] for path in paths}  # as `atomic_write_bytes` shortens them
+    mine = {short_name(path) for path in paths}
     for folder in {path.parent for path in paths}:
-        for leftover in folder.glob(".*.part"):
-            if leftover.name[1:].rsplit(".", 2)[0] in mine:
+        for leftover, name in find_leftovers(folder).items():
+            if name in mine:
                 leftover.unlink(missing_ok=True)
 
 

@@ -35,7 +35,7 @@ from refsr_bench.collectors.curation.rows import (
 from refsr_bench.collectors.curation.web import Web
 from refsr_bench.errors import ImageError, UsageError
 from refsr_bench.images import read_bytes
-from refsr_bench.store import atomic_write_bytes, sha256_bytes, sha256_file
+from refsr_bench.store import atomic_write_bytes, find_leftovers, sha256_bytes, sha256_file
 
 THREADS = 32
 """Most of them wait: for their host's turn, or for an answer."""
@@ -76,8 +76,9 @@ def gather_candidates(
 ) -> Counts:
     """Search for every query and fetch what is found; goes on where an earlier call stopped."""
     with _alone(work):
-        for unfinished in (work / "pictures").glob("*/.*.part"):  # of a killed search: nothing else writes there
-            unfinished.unlink()
+        for folder in (work / "pictures").glob("*"):
+            for leftover in find_leftovers(folder):  # nothing but a search writes there
+                leftover.unlink()
         return _gather(work, queries, plan, web, progress, note)
 
 
