@@ -180,8 +180,9 @@ def _match_pair(feat_in: Tensor, feat_ref: Tensor, temperature: float) -> tuple[
 def replace_outliers(flow: Tensor) -> Tensor:
     """Where a match is far from the median of those around it, take that median; ``(2, h, w)``, px.
 
-    The errors of a good matcher are few and gross, in places without texture: the mean error halves, and neither the
-    edges of what stands in front of something else nor rotation and scale, whose flow is linear, move the median far.
+    The errors of a good matcher are few and gross, in places without texture. The median moves little at the edges of
+    what stands in front of something else, and under rotation and scale, whose flow is linear, not at all; except near
+    the map's border, where less lies on one side. What it is worth: ``docs/training.md``.
     """
     reach = NEIGHBOURHOOD // 2
     padded = F.pad(flow[None], (reach, reach, reach, reach), mode="replicate")[0]
