@@ -161,6 +161,32 @@ def test_a_review_by_keyboard_alone(browser: Any, serve: Callable[..., Server], 
     assert page.problems == []
 
 
+def press_within_one_frame(page: Any, keys: list[str]) -> None:
+    """Give the page keys as a fast hand on a busy computer does: nothing is drawn between them."""
+    page.evaluate(
+        """keys => { for (const key of keys) document.activeElement.dispatchEvent(
+            new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true })); }""",
+        keys,
+    )
+
+
+def test_no_key_is_lost_after_a_dialog_closes(browser: Any, serve: Callable[..., Server], work: Path) -> None:
+    page = opened(browser, serve(work, "--reviewer", "ann").link)
+    press_within_one_frame(page, ["t", "3", "2", "n"])
+    assert "2 of 3" in page.inner_text("#count")
+    press_within_one_frame(page, ["r", "2", "n"])
+    assert "3 of 3" in page.inner_text("#count")
+    press_within_one_frame(page, ["r", "Escape", "1"])
+    assert "3 done" in page.inner_text("#count")
+    page.keyboard.press("r")
+    page.keyboard.type("9 in 10")  # a digit chooses only where nothing is typed yet
+    page.keyboard.press("Enter")
+    assert page.inner_text("#state") == "no reference: 9 in 10"
+    saved(page)
+    assert {"9 in 10", "too different a view"} < set(outcome(work, "ann").values())
+    assert page.problems == []
+
+
 def test_a_killed_server_and_a_closed_tab_lose_nothing(browser: Any, serve: Callable[..., Server], work: Path) -> None:
     server = serve(work, "--reviewer", "ann")
     page = opened(browser, server.link)

@@ -221,7 +221,11 @@ function choose(place) {
 function openDialog(title, options, onPick, free) {
   const dialog = $("dialog"), body = $("dialogbody");
   $("dialogtitle").textContent = title;
-  const pick = (value) => { dialog.close(); onPick(value); };
+  const close = () => {
+    document.activeElement.blur(); // until the next frame it would stay focused, unseen, and swallow the next key
+    dialog.close();
+  };
+  const pick = (value) => { close(); onPick(value); };
   body.replaceChildren(...options.map((option, place) => {
     const button = make("button", "", { type: "button" });
     button.append(make("kbd", String(place + 1)), ` ${option}`);
@@ -231,16 +235,15 @@ function openDialog(title, options, onPick, free) {
   if (free) {
     const input = make("input", "", { "aria-label": free, placeholder: `${free} (Enter)`, maxlength: "300" });
     input.addEventListener("keydown", (event) => {
-      event.stopPropagation();
       if (event.key === "Enter" && input.value.trim()) pick(input.value.trim());
-      else if (event.key === "Escape") dialog.close();
-      else if (!input.value && /^[1-9]$/.test(event.key) && options[event.key - 1]) { event.preventDefault(); pick(options[event.key - 1]); }
+      if (input.value && /^[1-9]$/.test(event.key)) event.stopPropagation(); // part of the text, not a choice
     });
     body.append(input);
   }
   dialog.onkeydown = (event) => {
-    if (/^[1-9]$/.test(event.key) && options[event.key - 1]) { event.preventDefault(); pick(options[event.key - 1]); }
     event.stopPropagation();
+    if (event.key === "Escape") { event.preventDefault(); close(); }
+    if (/^[1-9]$/.test(event.key) && options[event.key - 1]) { event.preventDefault(); pick(options[event.key - 1]); }
   };
   dialog.showModal();
   (body.querySelector("input") || body.querySelector("button") || dialog).focus();
