@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
+import torch.distributed.nn  # before any group: imported later, it would hold the group of that moment for good
 from torch import distributed
 
 _PATIENCE = timedelta(days=7)
-"""How long a process that is done waits for the others."""
+"""How long a process waits for the others, of which one may be validating or restoring more."""
 
 
 @contextmanager
@@ -18,7 +19,8 @@ def process_group(device: str) -> Iterator[Callable[[], None]]:
     """Join the other processes; gives a function that waits until all have called it.
 
     device : this process's own, e.g. "cpu" (talks through gloo) or "cuda:1" (through nccl). Rank, world size and
-    address come from the environment variables that ``torchrun`` sets.
+    address come from the environment variables that ``torchrun`` sets. Whoever keeps the group beyond this leaves
+    its threads running into the end of the interpreter, where they sometimes abort the process.
     """
     on_gpu = device.startswith("cuda")
     if on_gpu:

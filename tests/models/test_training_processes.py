@@ -25,22 +25,14 @@ TINY = ["size_px=64", "batch=4", "workers=0", "log_every=1", "short_side_px=96"]
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory, photographs_of_module: Path) -> Path:
+def pictures(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Path:
     """Four photographs of scikit-image's, small."""
     folder = tmp_path_factory.mktemp("photos")
     for name in ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg"):
-        with Image.open(photographs_of_module / name) as picture:
+        with Image.open(photographs / name) as picture:
             small = picture.convert("RGB").resize((288, 224))
         (folder / name).with_suffix(".png").write_bytes(encode_png(np.asarray(small)))
     return folder
-
-
-@pytest.fixture(scope="module")
-def photographs_of_module() -> Path:
-    """Where scikit-image keeps its pictures."""
-    import importlib.resources
-
-    return Path(str(importlib.resources.files("skimage"))) / "data"
 
 
 def start(run: Path, stage: str, pictures: Path, settings: list[str], *more: str, **env: str) -> subprocess.Popen[str]:

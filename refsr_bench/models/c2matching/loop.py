@@ -24,6 +24,7 @@ from torch import Tensor
 from refsr_bench.errors import RefsrError
 from refsr_bench.models.c2matching.checkpoints import State, save_checkpoint, update_average
 from refsr_bench.models.c2matching.config import StageConfig
+from refsr_bench.models.ranks import process_group
 
 
 class TrainingStopped(RefsrError):
@@ -50,12 +51,8 @@ def joined(device: torch.device) -> Iterator[Place]:
         return
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.cuda.set_device(device)
-    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
+    with process_group(str(device)):
         yield Place(device, torch.distributed.get_rank(), world)
-    finally:
-        torch.distributed.destroy_process_group()
 
 
 def average(values: Tensor, place: Place) -> Tensor:
