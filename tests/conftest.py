@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,11 @@ import pytest
 from refsr_bench.images import encode_png, load_image
 from refsr_bench.schema import Record, StoredReference
 from refsr_bench.store import add_image, building, seal
+
+
+def pytest_configure() -> None:
+    """Heed Ctrl-C, and with it all commands that tests start, even where the suite runs in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

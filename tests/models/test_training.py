@@ -174,6 +174,15 @@ def test_the_signal_takes_effect_after_its_step_is_saved(pictures: Path, tmp_pat
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-0000001"]
 
 
+def test_an_ignored_signal_stops_nothing(pictures: Path, tmp_path: Path) -> None:
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a job that a shell runs in the background
+    try:
+        run_stage(tmp_path, "teacher", pictures, [], listeners=Listeners(progress=interrupt_at(1)))
+    finally:
+        signal.signal(signal.SIGINT, former)
+    assert list_checkpoints(tmp_path)[-1].name != "step-0000001"
+
+
 def test_a_distilled_student(pictures: Path, student: Path, tmp_path: Path) -> None:
     run_stage(tmp_path, "student", pictures, [f"teacher={student}", "distillation_weight=15", "size_px=128"])
     assert all(line["distillation"] > 0 for line in log_of(tmp_path))

@@ -240,7 +240,8 @@ class _Stopped(BaseException):
 def noting_signals(journal: Journal) -> Iterator[None]:
     """Let SIGTERM and Ctrl-C take effect after the step that is under way, when its state is saved.
 
-    What they do then is up to the handlers that were there before; a second one does not wait.
+    What they do then is up to the handlers that were there before; a second one does not wait. One that was ignored
+    before, as Ctrl-C is in a job that a shell runs in the background, stays ignored.
     """
 
     def note(signum: int, frame: FrameType | None) -> None:
@@ -248,7 +249,8 @@ def noting_signals(journal: Journal) -> Iterator[None]:
             raise KeyboardInterrupt
         journal.stop_signal = signum
 
-    former = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    heeded = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) is not signal.SIG_IGN]
+    former = {number: signal.signal(number, note) for number in heeded}
     stopped = False
     try:
         yield
