@@ -218,6 +218,31 @@ def test_a_killed_server_and_a_closed_tab_lose_nothing(browser: Any, serve: Call
     assert len(outcome(work, "ann")) == 3
 
 
+def test_two_tabs_of_a_reviewer_keep_what_each_decided(browser: Any, serve: Callable[..., Server], work: Path) -> None:
+    server = serve(work, "--reviewer", "ann")
+    first = opened(browser, server.link)
+    second = first.context.new_page()
+    second.goto(server.link)
+    second.wait_for_selector(".card")
+    second.keyboard.press("n")
+    server.kill()
+    for page in (first, second):
+        page.keyboard.press("1")
+        page.wait_for_selector("#save.waiting")
+    decided = {page.inner_text("#name") for page in (first, second)}
+    context = first.context
+    first.close()
+    second.close()
+    server.start()
+    page = context.new_page()
+    page.goto(server.link)
+    page.wait_for_selector(".card")
+    saved(page)
+    assert set(outcome(work, "ann")) == decided
+    assert len(decided) == 2
+    assert page.evaluate("localStorage.length") == 0
+
+
 def test_two_reviewers_at_once_lose_no_decision(browser: Any, serve: Callable[..., Server], work: Path) -> None:
     server = serve(work, "--blind")
     pages = {name: opened(browser, f"{server.link}&reviewer={name}") for name in ("ann", "bob")}

@@ -10,7 +10,7 @@ const inline = document.getElementById("data");
 let data = null, reviewer = "", queue = [], decisions = [];
 let at = 0, page = 0, here = 0, zoomed = false, scale = 1, pan = [0, 0], sending = false, lost = false;
 
-const key = () => `refsr-review:${data.id}:${reviewer}`;
+const key = () => `refsr-review:${data.id}:${encodeURIComponent(reviewer)}`;
 const now = () => new Date().toISOString().replace(/\.\d+Z$/, "Z");
 const identity = () => Array.from(crypto.getRandomValues(new Uint8Array(12)), (b) => b.toString(16).padStart(2, "0")).join("");
 
@@ -38,7 +38,7 @@ function decide(query, action, more = {}) {
   const decision = { id: identity(), time: now(), reviewer, query, action, blind: data.blind, ...more };
   decisions.push(decision);
   queue.push(decision);
-  keep();
+  keep(decision);
   show();
   send();
 }
@@ -54,12 +54,22 @@ function undo() {
 
 // --- keeping and sending ---------------------------------------------------------------------------------------------
 
-function keep() {
+// Every decision has a place of its own, in the order in which they were made: two tabs do not overwrite each other's.
+
+function keep(decision) {
+  const name = [key(), String(Date.now()).padStart(15, "0"), String(decisions.length).padStart(6, "0"), decision.id].join(":");
   try {
-    localStorage.setItem(key(), JSON.stringify(queue));
+    localStorage.setItem(name, JSON.stringify(decision));
   } catch (error) {
     say(`this browser cannot keep decisions: ${error.message}`);
   }
+}
+
+const places = () => Object.keys(localStorage).filter((name) => name.startsWith(`${key()}:`)).sort();
+const keptHere = () => places().map((name) => JSON.parse(localStorage.getItem(name)));
+
+function forget(decision) {
+  for (const name of places()) if (name.endsWith(`:${decision.id}`)) localStorage.removeItem(name);
 }
 
 async function send() {
@@ -73,8 +83,7 @@ async function send() {
       });
       if (answer.status === 400) say(`refused: ${await answer.text()}`);
       else if (!answer.ok) throw new Error(String(answer.status));
-      queue.shift();
-      keep();
+      forget(queue.shift());
       if (lost) { lost = false; show(); } // pictures that could not be loaded meanwhile
     } catch (error) {
       lost = true;
@@ -341,9 +350,9 @@ async function load() {
     if (!answer.ok) { document.body.replaceChildren(make("p", await answer.text())); return; }
     data = await answer.json();
   }
-  queue = JSON.parse(localStorage.getItem(key()) || "[]");
   const known = new Set((data.decisions || []).map((d) => d.id));
-  if (!inline) queue = queue.filter((d) => !known.has(d.id));
+  keptHere().filter((d) => known.has(d.id)).forEach(forget);
+  queue = keptHere();
   decisions = [...(data.decisions || []), ...queue];
   const wanted = decodeURIComponent(location.hash.slice(1));
   const named = data.queries.findIndex((query) => query.name === wanted);
