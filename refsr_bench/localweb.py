@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
+import filelock
+
 from refsr_bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -42,12 +44,14 @@ _HEADERS = {
 
 def load_token(path: Path) -> str:
     """The page's secret, kept in a file only its owner can read, so that an open page outlives a restarted server."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600, exist_ok=False)
-        path.write_text(secrets.token_urlsafe(24), "ascii")
-    except FileExistsError:
-        path.chmod(0o600)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(path.with_name(f"{path.name}.lock")):  # two servers may start at once
+        if not path.exists():
+            fresh = path.with_name(f"{path.name}.part")
+            fresh.touch(mode=0o600)
+            fresh.write_text(secrets.token_urlsafe(24), "ascii")
+            fresh.replace(path)
+    path.chmod(0o600)
     token = path.read_text("ascii").strip()
     if len(token) < 16:
         raise UsageError(f"{path}: holds no token", "delete it, a new one is made")

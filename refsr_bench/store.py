@@ -20,7 +20,7 @@ import os
 import shutil
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -180,27 +180,40 @@ def add_image(root: Path, path: str, data: bytes, decoded: Decoded | None = None
 
 @contextmanager
 def building(target: Path, *, marker: str = INFO_NAME, needed: int | None = None) -> Iterator[Path]:
-    """Give an empty folder to build a dataset in; on success it becomes ``target`` with one rename.
+    """Give an empty folder to build a dataset in; on success it becomes ``target`` as `publishing` does it.
 
-    Holds a lock beside ``target``, so of two builders one waits; clears what killed builders left. An existing
-    dataset is replaced only at the end; `UsageError` if ``target`` holds anything else. ``marker`` is the file that
-    makes a folder one that may be replaced. `StorageError` if ``needed`` bytes are not free or the disk fills up.
+    ``marker`` is the file that makes a folder one that may be replaced.
+    """
+    with publishing(target, lambda folder: (folder / marker).is_file(), "dataset", needed=needed) as work:
+        yield work
+
+
+@contextmanager
+def publishing(
+    target: Path, may_replace: Callable[[Path], bool], what: str, *, needed: int | None = None
+) -> Iterator[Path]:
+    """Give an empty folder to write in; on success it becomes ``target`` with one rename.
+
+    Holds a lock beside ``target``, so of two writers one waits; clears what killed writers left. What is there is
+    replaced only at the end; `UsageError` if ``target`` holds anything and ``may_replace(target)`` does not say that it
+    may go (``what`` is the name of the thing in that message). `StorageError` if ``needed`` bytes are not free or the
+    disk fills up.
     """
     target = target.resolve()  # a link stays a link: what it points to is replaced
     with naming_storage_faults(target.parent, needed=needed):
         target.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(target.with_name(f".{target.name}.lock")):
-            yield from _replace_when_whole(target, marker)
+            yield from _replace_when_whole(target, may_replace, what)
 
 
-def _replace_when_whole(target: Path, marker: str) -> Iterator[Path]:
+def _replace_when_whole(target: Path, may_replace: Callable[[Path], bool], what: str) -> Iterator[Path]:
     replaced = target.with_name(f".{target.name}.replaced")
     if replaced.exists() and not target.exists():
-        replaced.replace(target)  # an earlier build was killed between its two renames
+        replaced.replace(target)  # an earlier writer was killed between its two renames
     for leftover in (replaced, *target.parent.glob(f".{glob.escape(target.name)}.building-*")):
         shutil.rmtree(leftover, ignore_errors=True)
-    if target.exists() and not (target.is_dir() and ((target / marker).is_file() or not any(target.iterdir()))):
-        raise UsageError(f"{target}: holds other files, no dataset is built over them", "choose another folder")
+    if target.exists() and not (target.is_dir() and (not any(target.iterdir()) or may_replace(target))):
+        raise UsageError(f"{target}: holds other files, no {what} is written over them", "choose another folder")
     work = target.with_name(f".{target.name}.building-{uuid.uuid4().hex}")
     work.mkdir()
     try:

@@ -7,6 +7,7 @@ import re
 import socket
 import stat
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,11 @@ def test_the_token_is_private_and_stays(tmp_path: Path) -> None:
     path.write_text("")
     with pytest.raises(UsageError, match="no token"):
         load_token(path)
+
+
+def test_servers_that_start_at_once_have_one_token(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(load_token, [tmp_path / ".token"] * 40))) == 1
 
 
 def test_it_listens_on_this_computer_only_and_names_a_taken_port() -> None:

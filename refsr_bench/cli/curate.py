@@ -100,7 +100,7 @@ def search(work: Path, providers: tuple[str, ...], as_json: bool, **options: Any
     from refsr_bench.collectors.curation.asking import Asker
     from refsr_bench.collectors.curation.queries import draw_queries, read_captions, take_folder
     from refsr_bench.collectors.curation.rows import CANDIDATES, QUERIES, SEARCHES, Candidate, Query, read_rows
-    from refsr_bench.collectors.curation.search import Plan, gather_candidates
+    from refsr_bench.collectors.curation.search import Plan, gather_candidates, searching
     from refsr_bench.collectors.curation.web import Web
 
     found = _find_providers(providers, options["source"])
@@ -114,31 +114,32 @@ def search(work: Path, providers: tuple[str, ...], as_json: bool, **options: Any
     manners = Manners(contact, per_second=options["host_limit"], allow_private=options["allow_private"])
     web = Web(manners, note)
     captions = read_captions(options["captions"]) if options["captions"] else {}
-    if options["queries"]:
-        take_folder(work, options["queries"], captions, options["queries_licence"], note)
-    if drawn:
-        if not options["draw_text"]:
-            raise UsageError("--draw needs to know what to search for", "add --draw-text WORDS")
-        draw_queries(
-            work,
-            drawn,
-            _find_providers((drawn,), None)[drawn],
-            Asker(work / "responses", web),
-            web,
-            texts=options["draw_text"],
-            count=options["draw_count"],
-            licences=options["licences"],
-            endpoint=endpoints.get(drawn),
-            note=note,
-        )
-    queries = read_rows(work / QUERIES, Query, note)
-    if not queries:
-        raise UsageError(f"{work}: holds no queries yet", "add some with --queries FOLDER or --draw PROVIDER")
-    plan = Plan(found, options["top"], options["licences"], endpoints, options["source"], options["source_licence"])
-    with show_progress("fetch", 1) as advance:
-        counts = gather_candidates(
-            work, queries, plan, web, progress=lambda done, total: advance(done / max(total, 1)), note=note
-        )
+    with searching(work):
+        if options["queries"]:
+            take_folder(work, options["queries"], captions, options["queries_licence"], note)
+        if drawn:
+            if not options["draw_text"]:
+                raise UsageError("--draw needs to know what to search for", "add --draw-text WORDS")
+            draw_queries(
+                work,
+                drawn,
+                _find_providers((drawn,), None)[drawn],
+                Asker(work / "responses", web),
+                web,
+                texts=options["draw_text"],
+                count=options["draw_count"],
+                licences=options["licences"],
+                endpoint=endpoints.get(drawn),
+                note=note,
+            )
+        queries = read_rows(work / QUERIES, Query, note)
+        if not queries:
+            raise UsageError(f"{work}: holds no queries yet", "add some with --queries FOLDER or --draw PROVIDER")
+        plan = Plan(found, options["top"], options["licences"], endpoints, options["source"], options["source_licence"])
+        with show_progress("fetch", 1) as advance:
+            counts = gather_candidates(
+                work, queries, plan, web, progress=lambda done, total: advance(done / max(total, 1)), note=note
+            )
     if as_json:
         print_json({"work": str(work), "queries": len(queries), **counts._asdict()})
     else:

@@ -90,4 +90,4 @@ def _gains(first: list[Any], last: list[Any]) -> list[str]:
         {row.sample: row.value for row in rows if row.metric == "psnr_y" and row.value is not None}
         for rows in (first, last)
     )
-    return sorted(before.keys() & after.keys(), key=lambda name: before[name] - after[name])
+    return sorted((name for name in before if name in after), key=lambda name: before[name] - after[name])

@@ -53,19 +53,25 @@ def fetch(
     """
     job = Download(target, sha256, limits or Limits(), progress, note, allow_private)
     with naming_storage_faults(target.parent):
-        if (present := _present(job)) is not None:
+        if (present := _present(job, alone=False)) is not None:
             return present
         require_online(target.name)
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked(job):
-            return _present(job) or _from_any(urls, job)
+            return _present(job, alone=True) or _from_any(urls, job)
 
 
-def _present(job: Download) -> Fetched | None:
-    """The file if it is there already and is the right one; a wrong one is put aside."""
-    if not job.target.is_file():
+def _present(job: Download, *, alone: bool) -> Fetched | None:
+    """The file if it is there already and is the right one; a wrong one is put aside by who holds the lock.
+
+    Without the lock, another process may be replacing the file while it is judged.
+    """
+    try:
+        digest = sha256_file(job.target)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         return None
-    digest = sha256_file(job.target)
+    if job.sha256 not in (None, digest) and not alone:
+        return None
     if job.sha256 not in (None, digest):
         job.note(f"{job.target} is not the file it should be; moved to {_quarantine(job, job.target, digest)}")
         return None

@@ -269,6 +269,7 @@ def _write_body(
                 job.drop()
                 raise AddressFailed(f"sends more than the limit of {job.limits.max_bytes:,} bytes")
             file.write(piece)
+            file.flush()  # what came in survives a kill
             job.progress(done, total)
             now = time.monotonic()
             if now > deadline:

@@ -25,7 +25,7 @@ from refsr_bench.collectors.fetch import Fetched, Unavailable, fetch
 from refsr_bench.collectors.http import Timeouts
 from refsr_bench.collectors.transfer import Limits
 from refsr_bench.errors import IntegrityError, NetworkError, StorageError
-from refsr_bench.store import sha256_bytes
+from refsr_bench.store import sha256_bytes, sha256_file
 
 CONTENT = bytes(i * i % 251 for i in range(200_000))
 DIGEST = sha256_bytes(CONTENT)
@@ -256,16 +256,19 @@ def test_12_a_compressed_body_is_refused_unread(target: Path) -> None:
 
 
 def test_13_a_silent_server_times_out_and_is_resumed(target: Path) -> None:
+    whole = threading.Event()
+
     def answer(handler: BaseHTTPRequestHandler, number: int) -> None:
         if number == 1:
             reply(handler, 200, CONTENT[:120_000], Content_Length=str(len(CONTENT)), ETag='"1"')
             handler.wfile.flush()
-            time.sleep(1.5)
+            whole.wait(60)
         else:
             reply_file(handler, CONTENT)
 
     with serving(answer) as server:
-        get(target, server.url, limits=QUICK._replace(timeouts=Timeouts(1.0, 0.3)))
+        get(target, server.url, limits=QUICK._replace(timeouts=Timeouts(5.0, 1.0)))
+        whole.set()
     assert server.asked[1].headers["Range"] == "bytes=120000-"
     assert target.read_bytes() == CONTENT
 
@@ -282,6 +285,23 @@ def test_13_a_trickle_is_a_stall(target: Path) -> None:
 
     with serving(answer) as server, pytest.raises(NetworkError, match="hardly anything"):
         get(target, server.url, limits=QUICK._replace(attempts=1, slow_s=0.3))
+
+
+def test_a_file_is_judged_for_good_by_who_holds_the_lock(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one process finds a file wrong, another puts the right one in its place."""
+    target.parent.mkdir()
+    target.write_bytes(b"wrong")
+
+    def late(path: Path) -> str:
+        digest = sha256_file(path)
+        path.write_bytes(CONTENT)
+        return digest
+
+    monkeypatch.setattr("refsr_bench.collectors.fetch.sha256_file", late)
+    with serving(lambda handler, number: reply_file(handler, CONTENT)) as server:
+        assert get(target, server.url).url == "put there by the user"
+    assert not server.asked
+    assert target.read_bytes() == CONTENT
 
 
 def test_19_offline_opens_no_socket(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -408,6 +428,7 @@ def test_of_two_processes_one_waits_and_the_lock_dies_with_its_owner(target: Pat
         waiting = threading.Thread(target=get, args=(target, server.url), kwargs={"note": notes})
         waiting.start()
         while not notes:
+            assert waiting.is_alive()
             time.sleep(0.02)
         assert f"process {owner.pid}" in notes[0]
         owner.send_signal(signal.SIGKILL)

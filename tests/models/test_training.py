@@ -174,6 +174,16 @@ def test_the_signal_takes_effect_after_its_step_is_saved(pictures: Path, tmp_pat
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-0000001"]
 
 
+def test_a_signal_that_comes_while_all_agree_stops_the_next_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config("teacher")
+    journal = Journal(tmp_path, config, Place(torch.device("cpu"), 1, 2), State({}, {}))
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda flag, op: setattr(journal, "stop_signal", 15))
+    assert not journal._agreed_stop()
+    assert journal._agreed_stop()
+
+
 def test_an_ignored_signal_stops_nothing(pictures: Path, tmp_path: Path) -> None:
     former = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a job that a shell runs in the background
     try:

@@ -160,14 +160,21 @@ def now() -> str:
 
 @contextmanager
 def open_journal(path: Path) -> Iterator[Callable[[Frozen], None]]:
-    """Give a function that appends one row and has it on disk when it returns; a torn last line is cut off first."""
+    """Give a function that appends one row; safe for several processes at once, on disk at the end.
+
+    A torn last line is cut off first.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _cut_torn_line(path)
+    lock = filelock.FileLock(path.with_name(f".{path.name}.lock"))
+    with lock:
+        _cut_torn_line(path)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def append(row: Frozen) -> None:
         line = to_json_line(row).encode()
-        if os.write(handle, line) != len(line):
+        with lock:
+            written = os.write(handle, line)
+        if written != len(line):
             raise OSError(f"{path}: the disk is full")
 
     try:
@@ -179,7 +186,7 @@ def open_journal(path: Path) -> Iterator[Callable[[Frozen], None]]:
 
 def append_row(path: Path, row: Frozen) -> None:
     """Append one row so that it survives a power cut; safe for several processes at once."""
-    with filelock.FileLock(path.with_name(f".{path.name}.lock")), open_journal(path) as append:
+    with open_journal(path) as append:
         append(row)
 
 

@@ -65,6 +65,27 @@ class Counts(NamedTuple):
     """Questions to which a provider gave no answer in this run."""
 
 
+@contextmanager
+def searching(work: Path) -> Iterator[None]:
+    """Hold the folder's lock, which dies with its owner; `UsageError` if another search holds it.
+
+    What a killed search left half written is cleared.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(work / ".search.lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise UsageError(f"{work}: another search is running in this folder", "wait for it, or stop it") from None
+    try:
+        for folder in (work / "pictures").glob("*"):
+            for leftover in find_leftovers(folder):  # nothing but a search writes there
+                leftover.unlink()
+        yield
+    finally:
+        lock.release()
+
+
 def gather_candidates(
     work: Path,
     queries: Sequence[Query],
@@ -74,37 +95,10 @@ def gather_candidates(
     progress: Progress,
     note: Callable[[str], None],
 ) -> Counts:
-    """Search for every query and fetch what is found; goes on where an earlier call stopped."""
-    with _alone(work):
-        for folder in (work / "pictures").glob("*"):
-            for leftover in find_leftovers(folder):  # nothing but a search writes there
-                leftover.unlink()
-        return _gather(work, queries, plan, web, progress, note)
+    """Search for every query and fetch what is found; goes on where an earlier call stopped.
 
-
-@contextmanager
-def _alone(work: Path) -> Iterator[None]:
-    """Hold the folder's lock, which dies with its owner; `UsageError` if another search holds it."""
-    work.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(work / ".search.lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise UsageError(f"{work}: another search is running in this folder", "wait for it, or stop it") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _gather(
-    work: Path,
-    queries: Sequence[Query],
-    plan: Plan,
-    web: Web,
-    progress: Progress,
-    note: Callable[[str], None],
-) -> Counts:
+    Belongs inside `searching`.
+    """
     asker = Asker(work / "responses", web)
     latest = {(row.query, row.key): row for row in read_rows(work / CANDIDATES, Candidate, note)}
     taken_down = {row.target for row in read_rows(work / TAKEDOWNS, Takedown, note)}

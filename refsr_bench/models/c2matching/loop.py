@@ -189,8 +189,10 @@ class Journal:
         if self.validate is not None:
             scores = self.validate(self.state)
             self._write({"step": self.state.step, **{f"validation_{name}": score for name, score in scores.items()}})
-        if self.draw is not None and self._tensorboard() is not None:
-            self.draw(self._tensorboard(), self.state)
+        writer = self._tensorboard()
+        if self.draw is not None and writer is not None:
+            self.draw(writer, self.state)
+            writer.flush()
 
     def _save(self) -> Path:
         return save_checkpoint(self.run_dir, self.state, self.config)
@@ -211,6 +213,7 @@ class Journal:
             for name, value in line.items():
                 if name != "step":
                     writer.add_scalar(name, value, int(line["step"]))
+            writer.flush()
 
     def _tensorboard(self) -> Any:
         if self._writer is None:
@@ -228,8 +231,9 @@ class Journal:
             return self.stop_signal is not None
         flag = torch.tensor([self.stop_signal or 0], device=self.place.device)
         torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
-        self.stop_signal = int(flag) or None
-        return self.stop_signal is not None
+        if agreed := int(flag):  # one that came meanwhile is not in the flag: the next step will tell the others
+            self.stop_signal = agreed
+        return bool(agreed)
 
 
 class _Stopped(BaseException):

@@ -13,7 +13,6 @@ from markupsafe import Markup
 
 from refsr_bench import __version__
 from refsr_bench.errors import RefsrError, UsageError
-from refsr_bench.results.folders import publishing
 from refsr_bench.results.formats import printable, to_json
 from refsr_bench.results.leaderboard import lower_is_better, make_tables
 from refsr_bench.results.noise import ProtocolNoise
@@ -34,7 +33,7 @@ from refsr_bench.results.report.pages import (
     make_run_page,
 )
 from refsr_bench.results.rows import Run
-from refsr_bench.store import Dataset
+from refsr_bench.store import Dataset, publishing
 
 INDEX_NAME = "index.html"
 MARKER_NAME = "report.json"

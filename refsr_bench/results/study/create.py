@@ -15,7 +15,6 @@ from PIL import Image as PilImage
 
 from refsr_bench.errors import SignatureMismatch, UsageError
 from refsr_bench.images import encode_png, load_image
-from refsr_bench.results.folders import publishing
 from refsr_bench.results.report.images import sr_path
 from refsr_bench.results.rows import Run
 from refsr_bench.results.study.design import (
@@ -32,7 +31,7 @@ from refsr_bench.results.study.design import (
     plan_sheets,
 )
 from refsr_bench.schema import Image
-from refsr_bench.store import Dataset, atomic_write_bytes, read_stored_image, sha256_bytes
+from refsr_bench.store import Dataset, atomic_write_bytes, publishing, read_stored_image, sha256_bytes
 
 PAGE_FILES = ("study.css", "study.js")
 DEGRADE = 8

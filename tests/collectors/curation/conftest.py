@@ -13,7 +13,7 @@ from refsr_bench.collectors.curation.clean import Rules, clean_pools
 from refsr_bench.collectors.curation.providers import local_folder
 from refsr_bench.collectors.curation.queries import take_folder
 from refsr_bench.collectors.curation.rows import QUERIES, Query, read_rows
-from refsr_bench.collectors.curation.search import Plan, gather_candidates
+from refsr_bench.collectors.curation.search import Plan, gather_candidates, searching
 from refsr_bench.collectors.curation.web import Web
 from refsr_bench.images import encode_png, load_image
 
@@ -43,7 +43,10 @@ def cleaned(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Path
     (pool / "broken.png").write_bytes((photographs / "coffee.png").read_bytes()[:9000])
     take_folder(work, queries, {}, "cc0-1.0", nothing)
     plan = Plan({"local-folder": local_folder.PROVIDER}, source=pool, source_licence="CC0")
-    gather_candidates(work, read_rows(work / QUERIES, Query), plan, Web(Manners("")), progress=nothing, note=nothing)
+    with searching(work):
+        gather_candidates(
+            work, read_rows(work / QUERIES, Query), plan, Web(Manners("")), progress=nothing, note=nothing
+        )
     clean_pools(work, read_rows(work / QUERIES, Query), Rules(), jobs=2, progress=nothing)
     return work
 

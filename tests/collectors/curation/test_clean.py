@@ -19,7 +19,7 @@ from refsr_bench.collectors.curation.providers import local_folder
 from refsr_bench.collectors.curation.queries import take_folder
 from refsr_bench.collectors.curation.ranking import count_consistent
 from refsr_bench.collectors.curation.rows import CANDIDATES, QUERIES, Candidate, Judged, Query, append_row, read_rows
-from refsr_bench.collectors.curation.search import Plan, gather_candidates
+from refsr_bench.collectors.curation.search import Plan, gather_candidates, searching
 from refsr_bench.collectors.curation.web import Web
 from refsr_bench.images import encode_png, load_image
 
@@ -39,7 +39,8 @@ def curate(home: Path, query: Path, files: dict[str, bytes]) -> dict[str, Candid
     take_folder(work, queries, {}, "cc0-1.0", nothing)
     found = read_rows(work / QUERIES, Query)
     plan = Plan({"local-folder": local_folder.PROVIDER}, source=pool, source_licence="CC0")
-    gather_candidates(work, found, plan, Web(Manners("")), progress=nothing, note=nothing)
+    with searching(work):
+        gather_candidates(work, found, plan, Web(Manners("")), progress=nothing, note=nothing)
     clean_pools(work, found, Rules(), jobs=1, progress=nothing)
     judged = read_pool(work, found[0].name)
     assert judged is not None

@@ -20,6 +20,7 @@ from curation_server import __file__ as server_file
 from PIL import Image as PilImage
 
 from refsr_bench.collectors.curation.rows import ATTEMPTS, CANDIDATES, QUERIES, Candidate, Query, read_rows
+from refsr_bench.collectors.curation.search import searching
 
 
 class Client:
@@ -168,6 +169,17 @@ def test_closed_licences_stay_out_unless_they_are_asked_for(tmp_path: Path, phot
     assert "1 candidates fetched, 0 refused" in run(*search, "--license", "any").stdout
     row = read_rows(work / CANDIDATES, Candidate)[-1]
     assert row.origin.marks == ("do-not-redistribute",)
+
+
+def test_a_second_search_at_once_is_refused_before_it_takes_queries(tmp_path: Path, photographs: Path) -> None:
+    (tmp_path / "queries").mkdir()
+    shutil.copy(photographs / "rocket.jpg", tmp_path / "queries")
+    search = ["search", tmp_path / "w", "--queries", tmp_path / "queries", "--provider", "local-folder"]
+    with searching(tmp_path / "w"):
+        done = run(*search, "--source", tmp_path / "queries")
+    assert done.returncode == 2
+    assert "another search is running" in done.stderr
+    assert not (tmp_path / "w" / QUERIES).exists()
 
 
 def test_what_is_missing_is_said_in_one_line(tmp_path: Path) -> None:
