@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from refsr_bench.images import encode_png, load_image
 from refsr_bench.schema import Record, StoredReference
@@ -17,6 +18,8 @@ from refsr_bench.store import add_image, building, seal
 def pytest_configure() -> None:
     """Heed Ctrl-C, and with it all commands that tests start, even where the suite runs in the background."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    settings.register_profile("house", deadline=None, derandomize=True)  # no clock and no chance decides
+    settings.load_profile("house")
 
 
 @pytest.fixture(autouse=True)

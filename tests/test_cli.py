@@ -22,6 +22,16 @@ from refsr_bench.schema import Record
 from refsr_bench.store import INFO_NAME, MANIFEST_NAME, add_image, building, seal
 
 COMMAND = [sys.executable, "-m", "refsr_bench"]
+SLOW_DISK = """
+import os, pathlib, time
+def slowly(write):
+    return lambda *given: (write(*given), time.sleep(0.1))[0]
+os.fsync, pathlib.Path.write_bytes = slowly(os.fsync), slowly(pathlib.Path.write_bytes)
+from refsr_bench.cli import main
+main()
+"""
+SLOW_COMMAND = [sys.executable, "-c", SLOW_DISK]
+"""The command on a disk so slow that a signal surely comes before the end."""
 
 
 class Result(NamedTuple):
@@ -163,7 +173,7 @@ def test_a_killed_eval_goes_on_and_ends_with_the_same_bytes(tmp_path: Path, sign
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert run("eval", "bicubic", "--dataset", "demo", "--out", whole).code == 0
     process = subprocess.Popen(
-        [*COMMAND, "eval", "bicubic", "--dataset", "demo", "--out", str(broken)],
+        [*SLOW_COMMAND, "eval", "bicubic", "--dataset", "demo", "--out", str(broken)],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
     )
@@ -184,7 +194,7 @@ def test_a_killed_eval_goes_on_and_ends_with_the_same_bytes(tmp_path: Path, sign
 
 def test_a_killed_build_leaves_no_dataset_and_the_next_is_whole(tmp_path: Path) -> None:
     target = tmp_path / "data" / "demo"
-    process = subprocess.Popen([*COMMAND, "build", "demo", "--out", str(target)], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([*SLOW_COMMAND, "build", "demo", "--out", str(target)], stderr=subprocess.DEVNULL)
     wait_for(lambda: len(list(target.parent.glob(".demo.building-*/*/*"))) >= 4, process)
     process.kill()
     process.wait()

@@ -10,17 +10,27 @@ from pathlib import Path
 import pytest
 
 ALONE_IN_A_GROUP = """
+import time
+from contextlib import suppress
 from pathlib import Path
 from refsr_bench.models.ranks import process_group
 
-def threads():
-    return sorted((task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir())
+def has_threads():
+    names = []
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(OSError):
+            names.append((task / "comm").read_text())
+    return any("gloo" in name for name in names)
 
 with process_group("cpu") as wait_for_all:
     import torch.distributed.nn
     wait_for_all()
-    print(*threads())
-print(*threads())
+    print(has_threads())
+for _ in range(100):  # the system lists a thread a moment longer than it runs
+    if not has_threads():
+        break
+    time.sleep(0.05)
+print(has_threads())
 """
 
 
@@ -30,6 +40,4 @@ def test_the_threads_of_a_group_end_with_it() -> None:
     place = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     command = [sys.executable, "-c", ALONE_IN_A_GROUP]
     done = subprocess.run(command, env={**os.environ, **place}, capture_output=True, text=True, check=True)
-    within, after = done.stdout.splitlines()
-    assert "gloo" in within
-    assert "gloo" not in after
+    assert done.stdout.split() == ["True", "False"]

@@ -6,7 +6,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -35,25 +34,20 @@ def pictures(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Pat
     return folder
 
 
-def start(run: Path, stage: str, pictures: Path, settings: list[str], *more: str, **env: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "refsr_bench", "train", "c2matching", "--stage", stage, "--preset", "small"]
-    command += ["--photos", str(pictures), "--out", str(run), "--threads", "1", *more]
-    command += [part for setting in settings for part in ("--set", setting)]
-    environment = {**os.environ, "REFSR_NO_PROGRESS": "1", **env}
+def start(
+    run: Path, stage: str, pictures: Path, settings: list[str], *more: str, processes: int = 1
+) -> subprocess.Popen[str]:
+    ranked = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
+    command = [sys.executable, "-m", *(ranked if processes > 1 else []), "refsr_bench", "train", "c2matching"]
+    command += ["--stage", stage, "--preset", "small", "--photos", str(pictures), "--out", str(run), "--threads", "1"]
+    command += [*more, *(part for setting in settings for part in ("--set", setting))]
+    environment = {**os.environ, "REFSR_NO_PROGRESS": "1", "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def finish(process: subprocess.Popen[str]) -> None:
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
-
-
-def start_two(run: Path, stage: str, pictures: Path, settings: list[str], *more: str) -> list[subprocess.Popen[str]]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    return [start(run, stage, pictures, settings, *more, RANK=rank, LOCAL_RANK=rank, **common) for rank in ("0", "1")]
 
 
 def log_of(run: Path) -> list[dict[str, float]]:
@@ -76,7 +70,7 @@ def test_two_processes_are_one_with_the_whole_batch(stage: str, pictures: Path, 
     if stage == "restoration":
         finish(start(tmp_path / "student", "student", pictures, [*TINY, "iterations=1"]))
         settings += [f"extractor={tmp_path / 'student'}"]
-    runs = [start(tmp_path / "one", stage, pictures, settings), *start_two(tmp_path / "two", stage, pictures, settings)]
+    runs = [start(tmp_path / name, stage, pictures, settings, processes=n) for n, name in enumerate(("one", "two"), 1)]
     for process in runs:
         finish(process)
     name = "restoration" if stage == "restoration" else "extractor"
@@ -104,13 +98,12 @@ def test_the_gan_of_two_processes_with_synchronised_batches(pictures: Path, tmp_
     folders = {name: tmp_path / name for name in ("one", "synchronised", "apart")}
     gan = ("--loss", "gan")
     runs = [
-        [start(folders["one"], "restoration", pictures, settings, *gan)],
-        start_two(folders["synchronised"], "restoration", pictures, settings, *gan, "--sync-batch"),
-        start_two(folders["apart"], "restoration", pictures, settings, *gan),
+        start(folders["one"], "restoration", pictures, settings, *gan),
+        start(folders["synchronised"], "restoration", pictures, settings, *gan, "--sync-batch", processes=2),
+        start(folders["apart"], "restoration", pictures, settings, *gan, processes=2),
     ]
-    for processes in runs:
-        for process in processes:
-            finish(process)
+    for process in runs:
+        finish(process)
     one, synchronised, apart = (log_of(folder)[0] for folder in folders.values())
     for name in ("l1", "perceptual", "adversarial", "critic"):
         assert synchronised[name] == pytest.approx(one[name], rel=1e-3, abs=1e-6), name
