@@ -29,10 +29,15 @@ class Signature(NamedTuple):
         return tuple(pair for pair in self.fields if pair[0] not in keys)
 
 
+def fits(part: str) -> bool:
+    """Whether a name or value can stand in a signature: it is not empty and has no blanks, ``|`` or ``:``."""
+    return bool(part) and not any(c in "|:" or ord(c) <= 32 for c in part)
+
+
 def make_signature(metric: str, fields: dict[str, str]) -> Signature:
     """Build a signature; `ValueError` if a name or value would break its text form."""
     for part in (metric, *fields, *fields.values()):
-        if not part or "|" in part or (":" in part) or any(ord(c) <= 32 for c in part):
+        if not fits(part):
             raise ValueError(f"{part!r} cannot be part of a signature")
     return Signature(metric, tuple(fields.items()))
 

@@ -41,6 +41,7 @@ from refsr_bench.schema import (
     StoredFile,
     StoredImage,
 )
+from refsr_bench.signature import fits
 
 INFO_NAME = "dataset.json"
 MANIFEST_NAME = "manifest.jsonl"
@@ -101,8 +102,10 @@ def atomic_write_bytes(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)  # a full disk names no file, and the temporary one tells nobody anything
         raise
 
 
@@ -139,12 +142,18 @@ def naming_storage_faults(folder: Path, *, needed: int | None = None) -> Iterato
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise _disk_full(folder, need) from None
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST):
-            where = error.filename or folder
-            raise StorageError(f"{where}: cannot be used ({error.strerror})", "choose another folder") from None
+        if (fault := as_storage_fault(error, folder, need)) is not None:
+            raise fault from None
         raise
+
+
+def as_storage_fault(error: OSError, folder: Path, need: str = "") -> StorageError | None:
+    """What a system's error says of the disk or of a folder; None if it is about something else."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return _disk_full(folder, need)
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST):
+        return StorageError(f"{error.filename or folder}: cannot be used ({error.strerror})", "choose another folder")
+    return None
 
 
 def _disk_full(folder: Path, need: str) -> StorageError:
@@ -176,6 +185,16 @@ def add_image(root: Path, path: str, data: bytes, decoded: Decoded | None = None
 
 
 # --- writing -----------------------------------------------------------------------------------------------------
+
+
+def name_after(target: Path) -> str:
+    """Name of a dataset that is called after its folder; `UsageError` if it could not stand in a signature."""
+    if not fits(target.name) or "@" in target.name:
+        raise UsageError(
+            f"{target}: cannot name a dataset: no blanks, |, : or @, as the name is part of every signature",
+            "choose another --out",
+        )
+    return target.name
 
 
 @contextmanager

@@ -114,6 +114,19 @@ def test_what_cannot_be_done_is_said(arguments: tuple[object, ...], error: type[
         invoke(*arguments)
 
 
+def test_a_set_of_ones_own_is_known_by_its_pictures(tmp_path: Path) -> None:
+    for home, first in (("a", 1), ("b", 3), ("c", 1)):
+        pictures = {f"{i}.png": png(first + i, 40, 40) for i in range(2)}
+        write_folder(tmp_path / home / "photos", pictures)
+    invoke("build", "custom", tmp_path / "a" / "photos")
+    assert "already built" in invoke("build", "custom", tmp_path / "c" / "photos").stderr
+    with pytest.raises(UsageError, match=r"built from other files than .*b/photos holds now"):
+        invoke("build", "custom", tmp_path / "b" / "photos")
+    (tmp_path / "b" / "photos").rename(tmp_path / "b" / "demo")
+    with pytest.raises(UsageError, match="demo is the name of another dataset"):
+        invoke("build", "custom", tmp_path / "b" / "demo")
+
+
 def test_rubbish_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.zip").write_text("hello")

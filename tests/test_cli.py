@@ -205,6 +205,45 @@ def test_a_killed_build_leaves_no_dataset_and_the_next_is_whole(tmp_path: Path) 
     assert not list(target.parent.glob(".demo.building-*"))
 
 
+def test_a_finished_run_is_not_made_smaller(small_dataset: Path, tmp_path: Path) -> None:
+    arguments = ("eval", "bicubic", "--dataset", small_dataset, "--out", tmp_path / "run")
+    assert run(*arguments).code == 0
+    rows = (tmp_path / "run" / "rows.jsonl").read_bytes()
+    result = run(*arguments, "--limit", "1")
+    assert (result.code, "holds a finished run of 3 samples" in result.err) == (2, True), result
+    assert (tmp_path / "run" / "rows.jsonl").read_bytes() == rows
+    assert "|n:1|" in run(*arguments, "--limit", "1", "--overwrite").out
+
+
+def test_what_a_run_was_scored_by_stays(tmp_path: Path, photographs: Path) -> None:
+    assert run("build", "demo").code == 0
+    arguments = ("eval", "c2matching-small", "--dataset", "demo", "--limit", 1, "--out", tmp_path / "run")
+    alone = run_json(*arguments, "--protocol", "ttsr-2020")["run"]
+    assert "aee" in alone["signatures"]
+    (tmp_path / "run" / "ttsr-2020").mkdir()
+    for name in ("run.json", "rows.jsonl", "journal.jsonl", "sr", "flow", "matches.jsonl"):
+        if (tmp_path / "run" / name).exists():
+            (tmp_path / "run" / name).rename(tmp_path / "run" / "ttsr-2020" / name)
+    assert run(*arguments, "--protocol", "c2-2021,ttsr-2020").code == 0
+    both = json.loads((tmp_path / "run" / "ttsr-2020" / "run.json").read_text())
+    assert both["signatures"]["aee"] == alone["signatures"]["aee"]
+
+
+def test_pictures_are_not_scored_into_their_own_folder(small_dataset: Path, tmp_path: Path) -> None:
+    assert run("eval", "bicubic", "--dataset", small_dataset, "--out", tmp_path / "run").code == 0
+    before = tree(tmp_path / "run")
+    arguments = ("score", tmp_path / "run" / "sr", "--dataset", small_dataset, "--out", tmp_path / "run")
+    for more in ((), ("--overwrite",)):
+        result = run(*arguments, *more)
+        assert (result.code, "holds the pictures themselves" in result.err) == (2, True), result
+    assert tree(tmp_path / "run") == before
+
+
+def test_a_place_that_cannot_be_used_is_named(small_dataset: Path) -> None:
+    result = run("eval", "bicubic", "--dataset", small_dataset, "--out", "/dev/null/run")
+    assert (result.code, "/dev/null/run: cannot be used" in result.err) == (4, True), result
+
+
 # --- many protocols -----------------------------------------------------------------------------------------------
 
 

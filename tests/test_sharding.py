@@ -44,6 +44,19 @@ def test_shards_in_one_folder(small_dataset: Path, tmp_path: Path, plain: bytes)
     assert info["peak_memory_bytes"] > 10_000_000
 
 
+def test_merging_leaves_other_runs_as_they_are(small_dataset: Path, tmp_path: Path, plain: bytes) -> None:
+    runs = tmp_path / "runs"
+    shutil.copytree(tmp_path / "plain", runs / "lost")
+    (runs / "lost" / "sr" / "b.png").unlink()
+    (runs / "lost" / "journal.jsonl").unlink()
+    assert run("score", tmp_path / "plain" / "sr", "--dataset", small_dataset, "--out", runs / "else").code == 0
+    before = {path: path.read_bytes() for path in runs.rglob("run.json")}
+    alone = run("merge", runs / "else", "--dataset", small_dataset)
+    assert (alone.code, "made elsewhere" in alone.err) == (2, True), alone
+    assert run("merge", runs, "--dataset", small_dataset).code == 2
+    assert {path: path.read_bytes() for path in runs.rglob("run.json")} == before
+
+
 def test_parts_from_two_machines(small_dataset: Path, tmp_path: Path, plain: bytes) -> None:
     parts = [tmp_path / "machine1", tmp_path / "machine2"]
     for i, part in enumerate(parts, 1):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -68,9 +69,12 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        text = f"{error.filename or 'the file system'}: {error.strerror or error}"
+        from refsr_bench.store import as_storage_fault
+
+        fault = as_storage_fault(error, Path(error.filename or ".").parent)
+        text = str(fault or f"{error.filename or 'the file system'}: {error.strerror or error}")
         click.echo(f"refsr-bench: {harmless(text)}", err=True)
-        sys.exit(1)
+        sys.exit(fault.exit_code if fault else 1)
 
 
 def _on_sigterm(signum: int, frame: FrameType | None) -> None:

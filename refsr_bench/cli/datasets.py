@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from refsr_bench.cli.output import json_option, note, parse_settings, print_json, show_progress
-from refsr_bench.errors import IntegrityError, UsageError
+from refsr_bench.errors import IntegrityError, ItemsFailed, UsageError
 
 if TYPE_CHECKING:
     from refsr_bench.schema import DatasetCard
     from refsr_bench.store import Dataset
 
 _PATH = click.Path(path_type=Path, exists=True)
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 @click.command()
@@ -31,7 +32,7 @@ _PATH = click.Path(path_type=Path, exists=True)
 @click.option("--dry-run", is_flag=True, help="Say what would be built from what, and stop.")
 @click.option("--jobs", type=click.IntRange(1, 64), metavar="N", help="Pictures at a time  [default: one a processor]")
 @click.option("--expect-sha256", metavar="[FILE=]HASH", help="Hash that the archive must have, over any known one.")
-@click.option("--selection", type=_PATH, help="Build wr-sr from this selection.jsonl of curate accept.")
+@click.option("--selection", type=_FILE, help="Build wr-sr from this selection.jsonl of curate accept.")
 @click.option(
     "--allow-private", is_flag=True, default=None, help="With --selection: also ask addresses of this network."
 )
@@ -68,7 +69,7 @@ def build(
       refsr-bench build transformed --of demo --kind rotation --set seed=1
       refsr-bench build custom ~/photos/cathedral --out ~/refsr/cathedral
     """
-    from refsr_bench.lookup import find, find_card
+    from refsr_bench.lookup import find, find_card, list_entries
     from refsr_bench.store import INFO_NAME, data_dir, naming_storage_faults, open_dataset, read_info, sha256_file
     from refsr_bench.verification import verify_dataset
 
@@ -84,6 +85,8 @@ def build(
     own = source.resolve() if name in {"custom", "pairs"} and source is not None else None
     usual = _own_name(name, options) if selection is None else f"{name}-curated"
     target = out or data_dir() / (usual if own is None else own.stem if own.is_file() else own.name)
+    if own is not None and target.name in list_entries("datasets"):
+        raise UsageError(f"{target.name} is the name of another dataset", "choose another --out")
     if dry_run:
         _print_plan(name, card, source, target, as_json)
         return
@@ -97,6 +100,7 @@ def build(
         force = True
     if present and not force:
         _require_same_options(build_dataset, options, target)
+        _require_same_source(build_dataset, own, target)
         dataset = open_dataset(target)
         if problems := verify_dataset(dataset):
             _fail_verification(dataset, problems)
@@ -108,6 +112,8 @@ def build(
     _print_dataset(dataset, as_json)
     if export_lr:
         _export(dataset, target)
+    if (gone := dataset.info.options.get("gone", "0")) != "0":
+        raise ItemsFailed(f"{target}: {gone} pair(s) of the selection are missing", "--force tries to get them again")
 
 
 def _known_options(name: str, build_dataset: Any, options: dict[str, Any]) -> dict[str, Any]:
@@ -182,6 +188,17 @@ def _require_same_options(build_dataset: Any, options: dict[str, Any], target: P
     if other:
         raise UsageError(
             f"{target}: was built with other options: {', '.join(other)}", "choose another --out, or add --force"
+        )
+
+
+def _require_same_source(build_dataset: Any, source: Path | None, target: Path) -> None:
+    """`UsageError` if the dataset at ``target`` was built from other files than ``source`` holds."""
+    from refsr_bench.store import read_info
+
+    describe = getattr(sys.modules[build_dataset.__module__], "sources_of", None)
+    if describe is not None and source is not None and read_info(target).sources != describe(source):
+        raise UsageError(
+            f"{target}: was built from other files than {source} holds now", "choose another --out, or add --force"
         )
 
 

@@ -205,6 +205,8 @@ def score(
     label = name or images.resolve().name
     card = ModelCard(name=label, title=f"pictures in {images}", paper="made elsewhere", uses_reference=True)
     target = Target(task, out or default_folder(task, f"scored-{label}"))
+    if target.run_dir.resolve() in images.resolve().parents:
+        raise UsageError(f"{target.run_dir}: holds the pictures themselves", "choose another --out")
     info = describe_run(task, card, {}, images=str(images.resolve()), device=None, file_pattern=pattern)
     with open_run(target.run_dir, info, overwrite=overwrite):
         path = lambda sample: images / pattern.replace("{name}", sample)  # noqa: E731

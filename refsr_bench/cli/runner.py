@@ -237,7 +237,7 @@ def begun(
     from refsr_bench.models.cost import count_multiply_adds
     from refsr_bench.protocols.evaluate import ALL
     from refsr_bench.protocols.matching import FLOW_FOLDER
-    from refsr_bench.protocols.run import open_run
+    from refsr_bench.protocols.run import open_run, scored_already
 
     if not plugin.restores:
         require_truth(plugin.card, targets[0].task)
@@ -252,7 +252,10 @@ def begun(
             new_rule = target.task.refs_rule not in {info.refs_rule for info in infos}
             matched = ["matches"] if plugin.matches and (new_rule or not plugin.restores) else []
             info = describe_run(target.task, plugin.card, plugin.options, device=device, **what)
-            infos.append(info.model_copy(update={"scored": (*restored, *matched), "multiply_adds": multiply_adds}))
+            scored = (*restored, *matched)
+            if not overwrite:
+                scored = tuple(dict.fromkeys((*scored, *scored_already(target.run_dir, info))))
+            infos.append(info.model_copy(update={"scored": scored, "multiply_adds": multiply_adds}))
             runs.enter_context(open_run(target.run_dir, infos[-1], overwrite=overwrite, shard=shard or ALL))
         yield infos
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from refsr_bench.cli.output import json_option, print_json
+from refsr_bench.cli.output import json_option, note, print_json
 from refsr_bench.errors import ItemsFailed, UsageError
 
 if TYPE_CHECKING:
@@ -118,26 +118,40 @@ def merge(folders: tuple[Path, ...], out: Path | None, dataset: str | None, as_j
     """
     from refsr_bench.cli.reporting import report
     from refsr_bench.cli.runner import score_run
-    from refsr_bench.protocols.run import gather, open_run, read_info, unfinished
+    from refsr_bench.protocols.matching import FLOW_FOLDER
+    from refsr_bench.protocols.run import gather, open_run, read_info
 
     places = _run_folders(folders)
     whole = [out] if out else places
     finished = []
     for run_dir in whole:
         info = read_info(places[0] if out else run_dir).model_copy(update=_UNSEALED)
+        if info.images not in ("sr", FLOW_FOLDER):
+            note(f"{run_dir}: pictures made elsewhere, nothing to merge")
+            continue
         target = _target(run_dir, info, dataset)
+        if not out:
+            _require_all(target, info)
         with open_run(run_dir, info, overwrite=False):
             for part in places if out else ():
                 if part.resolve() != run_dir.resolve():
                     gather(part, run_dir, info)
-            missing = unfinished(target, info)
-            if missing:
-                raise UsageError(
-                    f"{run_dir}: {len(missing)} of {info.samples} samples are not done: {', '.join(missing[:10])}",
-                    "run the shards that are missing, or the same eval without --shard, which does the rest",
-                )
+            _require_all(target, info)
             finished.append(score_run(target, info))
+    if not finished:
+        raise UsageError(f"{', '.join(map(str, folders))}: nothing to merge", "give folders that eval has worked on")
     report(finished, as_json)
+
+
+def _require_all(target: Target, info: RunInfo) -> None:
+    """`UsageError` if some samples of the run have been neither done nor tried."""
+    from refsr_bench.protocols.run import unfinished
+
+    if missing := unfinished(target, info):
+        raise UsageError(
+            f"{target.run_dir}: {len(missing)} of {info.samples} samples are not done: {', '.join(missing[:10])}",
+            "run the shards that are missing, or the same eval without --shard, which does the rest",
+        )
 
 
 _UNSEALED: dict[str, Any] = {"status": "running", "rows_sha256": None, "row_digests": None, "signatures": {}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,10 +15,10 @@ from refsr_bench.collectors.table import Line, read_table
 from refsr_bench.errors import ImageError, IntegrityError, UsageError
 from refsr_bench.images import SUFFIXES
 from refsr_bench.schema import DatasetCard, DatasetInfo, Record, SampleName, StoredImage, StoredLowRes, StoredReference
-from refsr_bench.store import building, open_dataset, seal
+from refsr_bench.store import building, name_after, open_dataset, seal, sha256_bytes, sha256_file
 
 VERSION = "1"
-BUILDER_VERSION = "2"
+BUILDER_VERSION = "3"
 LICENCE = "as given by the owner of the photographs"
 MIN_SIDE = 32
 """Shortest accepted side of an input, px: what remains after a 4-px border must hold SSIM's 11-px window."""
@@ -94,7 +94,7 @@ def build(
         raise UsageError(f"{source}: there is no such folder or table")
     if source.resolve().is_relative_to(target.resolve()):
         raise UsageError(f"{target}: holds the photographs themselves and would be replaced", "choose another folder")
-    _check_name(target, target.name)
+    _check_name(target, name_after(target))
     plan = _make_plan(source, note)
     with building(target) as root:
         pictures = {name: path for path, name in plan.files.items()}
@@ -109,12 +109,25 @@ def build(
             licence=LICENCE,
             citation="none",
             builder_version=BUILDER_VERSION,
-            sources={source.resolve().name: "a table" if source.is_file() else "a folder, as given"},
+            sources=_describe(source, {name: image.sha256 for name, image in stored.items()}),
         )
     sheet = target.with_name(f"{target.name}-preview.png")
     write_preview(open_dataset(target), sheet)
     note(f"what is paired with what: {sheet}")
     return info
+
+
+def sources_of(source: Path) -> dict[str, str]:
+    """What a dataset built from ``source`` says of it: its name, and one hash of all pictures and what they are."""
+    plan = _make_plan(source, lambda text: None)
+    return _describe(source, {name: sha256_file(path) for path, name in plan.files.items()})
+
+
+def _describe(source: Path, hashes: Mapping[str, str]) -> dict[str, str]:
+    listing = "".join(f"{name} {sha256}\n" for name, sha256 in sorted(hashes.items()))
+    if source.is_file():
+        listing += sha256_file(source)
+    return {source.resolve().name: f"sha256 {sha256_bytes(listing.encode())}"}
 
 
 def _make_plan(source: Path, note: Callable[[str], None]) -> _Plan:

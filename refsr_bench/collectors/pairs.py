@@ -23,10 +23,10 @@ from refsr_bench.errors import IntegrityError, UsageError
 from refsr_bench.geometry import as_matrix3
 from refsr_bench.images import SUFFIXES, decode_image, read_bytes
 from refsr_bench.schema import DatasetCard, DatasetInfo, Record, StoredReference
-from refsr_bench.store import add_file, add_image, building, seal
+from refsr_bench.store import add_file, add_image, building, name_after, seal, sha256_bytes, sha256_file
 
 VERSION = "1"
-BUILDER_VERSION = "1"
+BUILDER_VERSION = "2"
 LICENCE = "as given by the owner"
 HIDDEN_BY_PX = 1.0
 """A left pixel is hidden if another that lands on the same right pixel has this much more disparity: it is nearer."""
@@ -87,6 +87,7 @@ def build(
             f"{source}: neither this folder nor one in it has pictures with known correspondences",
             "img1 + H1to2p, im2 + im6 + disp2, or NAME_left + NAME_right + NAME_disp.npz",
         )
+    name = name_after(target)
     with building(target) as root:
         records: list[Record] = []
         for done, folder in enumerate(folders, 1):
@@ -97,14 +98,22 @@ def build(
         return seal(
             root,
             records,
-            name=target.name,
+            name=name,
             version=VERSION,
             title=f"Known correspondences: {', '.join(folder.resolve().name for folder in folders)}",
             licence=LICENCE,
             citation=CITATION,
             builder_version=BUILDER_VERSION,
             options={"disparity_factor": f"{factor:g}"},
+            sources=sources_of(source),
         )
+
+
+def sources_of(source: Path) -> dict[str, str]:
+    """What a dataset built from ``source`` says of it: its name, and one hash of all files below it."""
+    files = sorted(path for path in source.rglob("*") if path.is_file())
+    listing = "".join(f"{path.relative_to(source).as_posix()} {sha256_file(path)}\n" for path in files)
+    return {source.resolve().name: f"sha256 {sha256_bytes(listing.encode())}"}
 
 
 Maker = Callable[[Path, Path, float], Iterator[Record]]

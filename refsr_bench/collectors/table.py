@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from refsr_bench.errors import UsageError, did_you_mean
 from refsr_bench.schema import SampleName
+from refsr_bench.signature import fits
 
 _PLAIN = ("name", "hr", "lr", "kernel", "group", "licence", "source")
 _REF = re.compile(r"ref\d*|level(?P<level>[1-9])")
@@ -90,11 +91,13 @@ def _read_line(path: Path, number: int, row: dict[str, str], columns: Sequence[s
         TypeAdapter(SampleName).validate_python(name)
     except ValidationError:
         raise UsageError(f"{where}: {name!r} cannot be a sample's name: it names files") from None
+    if (kernel := cells.get("kernel") or None) is not None and not fits(kernel):
+        raise UsageError(f"{where}: kernel {kernel!r} may hold no blanks, | or : (it is part of the signature)")
     return Line(
         name=name,
         hr=hr,
         lr=lr,
-        kernel=cells.get("kernel") or None,
+        kernel=kernel,
         refs=tuple(refs),
         group=cells.get("group") or None,
         licence=cells.get("licence") or None,

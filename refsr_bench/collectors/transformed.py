@@ -23,7 +23,17 @@ from refsr_bench.errors import IntegrityError, UsageError, did_you_mean
 from refsr_bench.geometry import as_matrix3, similarity_about_centre, warp_image
 from refsr_bench.images import decode_image, encode_png
 from refsr_bench.schema import DatasetCard, DatasetInfo, Image, Record, StoredImage, StoredReference, TransformGroup
-from refsr_bench.store import Dataset, add_file, add_image, building, open_dataset, read_stored, resolve_dataset, seal
+from refsr_bench.store import (
+    Dataset,
+    add_file,
+    add_image,
+    building,
+    name_after,
+    open_dataset,
+    read_stored,
+    resolve_dataset,
+    seal,
+)
 
 VERSION = "1"
 BUILDER_VERSION = "1"
@@ -161,6 +171,7 @@ def build(
     options |= {"angles": angles, "factors": factors, "limit": limit}
     recorded = recorded_options(options)
     plan = _make_plan(options)
+    name = name_after(target)
     dataset = open_dataset(resolve_dataset(of or ""))
     chosen = dataset.records if limit == "all" else dataset.records[: _whole_number("limit", limit)]
     usable = [record for record in chosen if record.hr is not None]
@@ -176,7 +187,7 @@ def build(
         return seal(
             root,
             records,
-            name=target.name,
+            name=name,
             version=VERSION,
             title=f"{dataset.info.title}; rotated or scaled references (upper bound: made from the HR picture)",
             licence=dataset.info.licence,

@@ -56,6 +56,7 @@ def open_run(run_dir: Path, info: RunInfo, *, overwrite: bool, shard: Shard = AL
             _clear(run_dir)
         elif (run_dir / RUN_NAME).exists():
             _require_same(run_dir, info)
+            _require_no_fewer(run_dir, info)
         elif any(_results(run_dir)):
             raise UsageError(f"{run_dir}: holds results but no {RUN_NAME}", "choose another --out, or --overwrite")
         atomic_write_json(run_dir / RUN_NAME, info.model_dump(mode="json"))
@@ -82,6 +83,25 @@ def _require_same(run_dir: Path, info: RunInfo, remedy: str = _REPLACE) -> None:
     for field in _DECIDES_PICTURES:
         if getattr(present, field) != getattr(info, field):
             raise UsageError(f"{run_dir}: holds a run with another {field.replace('_', ' ')}", remedy)
+
+
+def _require_no_fewer(run_dir: Path, info: RunInfo) -> None:
+    """`UsageError` if a finished run has samples that the one described by ``info`` would leave out."""
+    present = read_info(run_dir)
+    other_subset = info.subset is not None and info.subset != present.subset
+    if present.status == "finished" and (info.samples < present.samples or other_subset):
+        raise UsageError(
+            f"{run_dir}: holds a finished run of {present.samples} samples, and {info.samples} were asked for", _REPLACE
+        )
+
+
+def scored_already(run_dir: Path, info: RunInfo) -> tuple[str, ...]:
+    """What a run in this folder, of the same pictures, is scored by: it stays so when the run goes on."""
+    if not (run_dir / RUN_NAME).exists():
+        return ()
+    present = read_info(run_dir)
+    same = all(getattr(present, field) == getattr(info, field) for field in _DECIDES_PICTURES)
+    return present.scored if same else ()
 
 
 def read_info(run_dir: Path) -> RunInfo:

@@ -104,6 +104,13 @@ def test_what_stops_the_build(tmp_path: Path, make, error: type[RefsrError], mes
     assert not (tmp_path / "set").exists()
 
 
+@pytest.mark.parametrize("name", ["my photos", "a@b"])
+def test_a_folder_whose_name_no_signature_can_hold(tmp_path: Path, name: str) -> None:
+    scene_of(("c.png", 1, 40, 40), ("d.png", 2, 40, 40))(tmp_path / "in")
+    with pytest.raises(UsageError, match="cannot name a dataset"):
+        build(tmp_path / "in", tmp_path / name)
+
+
 @pytest.mark.parametrize("name", ["a:b", "a|b", "a\\b"])
 def test_names_that_cannot_name_results_are_refused(tmp_path: Path, name: str) -> None:
     scene_of(("c.png", 1, 40, 40), (f"{name}.png", 2, 40, 40))(tmp_path / "in")

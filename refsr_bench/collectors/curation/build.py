@@ -18,7 +18,16 @@ from refsr_bench.collectors.curation.web import Web
 from refsr_bench.errors import IntegrityError, ItemsFailed, UsageError
 from refsr_bench.images import SUFFIXES, decode_image, encode_png, resize_bicubic
 from refsr_bench.schema import DatasetCard, DatasetInfo, Image, Record, StoredReference
-from refsr_bench.store import add_image, atomic_write_bytes, building, cache_dir, seal, sha256_bytes, sha256_file
+from refsr_bench.store import (
+    add_image,
+    atomic_write_bytes,
+    building,
+    cache_dir,
+    name_after,
+    seal,
+    sha256_bytes,
+    sha256_file,
+)
 
 REFERENCE_RULE = "longer-side:at-most-input's|pil.bicubic"
 """The paper says "a size comparable with the input" and no more. Larger references are reduced so that their longer
@@ -57,6 +66,7 @@ def build_selection(
     Queries without a reference are dropped and counted. `ItemsFailed`, after the dataset is published, lists the pairs
     whose pictures are gone or changed.
     """
+    name = name_after(target)
     rows = read_selection(selection)
     wanted = [row for row in rows if row.reference is not None]
     if not wanted:
@@ -85,7 +95,7 @@ def build_selection(
         info = seal(
             root,
             records,
-            name=target.name,
+            name=name,
             version=card.version,
             title=f"WR-SR curated anew: {len(records)} pairs",
             licence="each picture's own, see LICENCES.csv",

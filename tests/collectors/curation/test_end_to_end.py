@@ -233,6 +233,7 @@ def rebuild_elsewhere(run: Toolkit, world: World, selection: Path, tmp_path: Pat
     kept = world.bytes.pop(path)
     gone = run(*build, "--force", code=5)
     assert "1 of 2 pairs could not be" in gone.stderr
+    assert "1 pair(s) of the selection are missing" in run(*build, code=5).stderr
     assert f"{reference['origin']['url']}: the server answers 404" in gone.stderr
     world.bytes[path] = kept[:-3] + b"xyz"
     assert "another picture at this address" in run(*build, "--force", code=5).stderr
