@@ -39,6 +39,9 @@ def test_json_without_preview_and_nothing_is_replaced_unasked(tmp_path: Path, lr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lr.png", "sr.png"]
     assert run("restore", "bicubic", "--lr", lr, "--out", out).code == 2
     assert run("restore", "bicubic", "--lr", lr, "--out", out, "--overwrite").code == 0
+    out.unlink()
+    refused = run("restore", "bicubic", "--lr", lr, "--out", out)  # the preview is still there
+    assert (refused.code, "sr.preview.png is there already" in refused.err) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -76,8 +76,10 @@ def restore(
 
     if out.suffix.lower() != ".png":
         raise UsageError(f"--out {out} must end in .png", "pictures are written without loss")
-    if out.exists() and not overwrite:
-        raise UsageError(f"{out} is there already", "choose another --out, or add --overwrite")
+    preview_path = out.with_name(f"{out.stem}.preview.png") if preview else None
+    for path in (out, preview_path):
+        if path is not None and path.exists() and not overwrite:
+            raise UsageError(f"{path} is there already", "choose another --out, or add --overwrite")
     lr, refs = load_image(lr_path), [load_image(path) for path in ref_paths]
     asked = {
         "device": device,
@@ -97,7 +99,6 @@ def restore(
     sr = _to_picture(plugin.made.restore(lr, refs), lr.shape)
     seconds = round(time.perf_counter() - started, 2)
     atomic_write_bytes(out, encode_png(sr))
-    preview_path = out.with_name(f"{out.stem}.preview.png") if preview else None
     if preview_path is not None:
         atomic_write_bytes(preview_path, encode_png(_side_by_side(lr, refs, sr)))
     if as_json:
