@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import click
@@ -16,13 +17,20 @@ from refsr_bench.errors import RegressionFound, UsageError, did_you_mean
 @click.option(
     "--metric", default="psnr_y", show_default=True, metavar="NAME", help="Metric of the image list and limit."
 )
-@click.option("--fail-below", type=float, metavar="DB", help="Exit 8 if the mean change of the metric is below this.")
+@click.option(
+    "--fail-below",
+    type=float,
+    metavar="GAIN",
+    help="Exit 8 if the metric's mean gain is below this; a gain is positive where B is better.",
+)
 @click.option("--show", default=5, show_default=True, type=click.IntRange(min=0), help="Worst and best images to list.")
 @json_option
 def compare(run_a: Path, run_b: Path, metric: str, fail_below: float | None, show: int, as_json: bool) -> None:
     """Compare RUN_B with RUN_A image by image; exit 7 if they were not measured alike.
 
-    The interval is a paired bootstrap over images, p an approximate randomisation test, Holm-corrected over metrics.
+    Differences are B - A, so an error that grew is +. "better", "worst" and --fail-below heed the metric's direction:
+    with aee, --fail-below -0.05 fails if the error grew by more than 0.05 px. The interval is a paired bootstrap over
+    images, p an approximate randomisation test, Holm-corrected over metrics.
 
     \b
     Examples:
@@ -38,6 +46,8 @@ def compare(run_a: Path, run_b: Path, metric: str, fail_below: float | None, sho
     for folder, runs in zip((run_a, run_b), found, strict=True):
         if len(runs) != 1:
             raise UsageError(f"{folder}: holds {len(runs)} runs", "name the folder of one run")
+    if fail_below is not None and not math.isfinite(fail_below):
+        raise UsageError(f"--fail-below {fail_below} is no limit", "give a finite number, e.g. -0.05")
     (a,), (b,) = found
     names = [printable(runs[0].rows[0].model) for runs in found]
     if names[0] == names[1]:
@@ -55,9 +65,12 @@ def compare(run_a: Path, run_b: Path, metric: str, fail_below: float | None, sho
             click.echo(f"{title}: " + ", ".join(f"{printable(sample)} {value:+.2f}" for sample, value in samples))
         if changes[metric].left_out:
             click.echo(f"left out, failed in one of the runs: {printable(', '.join(changes[metric].left_out))}")
-    change = changes[metric].difference.mean
-    if fail_below is not None and change < fail_below:
-        raise RegressionFound(f"the mean change of {metric} is {change:+.4f}, below the limit of {fail_below:+.4f}")
+    change = changes[metric]
+    if fail_below is not None and change.gain < fail_below:
+        raise RegressionFound(
+            f"the mean change of {metric} is {change.difference.mean:+.4f}, a gain of {change.gain:+.4f}: "
+            f"below the limit of {fail_below:+.4f}"
+        )
 
 
 @click.command()

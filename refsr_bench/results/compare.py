@@ -15,7 +15,11 @@ from refsr_bench.signature import parse_signature
 
 
 class Change(NamedTuple):
-    """One metric's change from run A to run B over the samples both scored."""
+    """One metric's change from run A to run B over the samples both scored.
+
+    Means and differences (B - A) are the metric's own, so an error that grew is positive; what is better or worse, and
+    the order of the samples, follow the metric's direction.
+    """
 
     metric: str
     signature: str
@@ -30,6 +34,11 @@ class Change(NamedTuple):
     """(sample, B - A), worst first."""
     left_out: tuple[str, ...]
     """Samples that failed in one of the runs."""
+
+    @property
+    def gain(self) -> float:
+        """How much better B is in the mean: the difference, turned round where lower is better."""
+        return _direction(self.metric) * self.difference.mean
 
 
 def compare_runs(a: Run, b: Run) -> list[Change]:
@@ -77,6 +86,7 @@ def _change(metric: str, rows_a: list[Row], rows_b: list[Row]) -> Change:
     differences = {sample: b[sample] - a[sample] for sample in common}
     values = list(differences.values())
     everything = dict.fromkeys(row.sample for row in [*rows_a, *rows_b])
+    better, worse = _count_better_and_worse(metric, values)
     return Change(
         metric=metric,
         signature=rows_a[0].signature,
@@ -84,11 +94,20 @@ def _change(metric: str, rows_a: list[Row], rows_b: list[Row]) -> Change:
         mean_b=sum(b[sample] for sample in common) / len(common),
         difference=bootstrap_difference(values),
         p_value=randomisation_p_value(values),
-        better=sum(value > 0 for value in values),
-        worse=sum(value < 0 for value in values),
-        samples=tuple(sorted(differences.items(), key=lambda item: item[1])),
+        better=better,
+        worse=worse,
+        samples=tuple(sorted(differences.items(), key=lambda item: _direction(metric) * item[1])),
         left_out=tuple(sample for sample in everything if sample not in differences),
     )
+
+
+def _direction(metric: str) -> int:
+    return -1 if lower_is_better(metric) else 1
+
+
+def _count_better_and_worse(metric: str, differences: Sequence[float]) -> tuple[int, int]:
+    gains = [_direction(metric) * value for value in differences]
+    return sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
 
 
 def is_certain(difference: Difference) -> bool:
@@ -114,12 +133,11 @@ def describe_difference(
     """One plain sentence about paired differences ``values`` = B - A of a metric."""
     unit = " dB" if metric.startswith("psnr") else " px" if metric.startswith("aee") else ""
     mean, low, high = (("-" if v < 0 else "+") + format_value(metric, abs(v)) for v in difference)
-    falling = lower_is_better(metric)
-    better, worse = (sum(v < 0 if falling == wanted else v > 0 for v in values) for wanted in (True, False))
+    better, worse = _count_better_and_worse(metric, values)
     if not is_certain(difference):
         verdict = "not distinguishable from"
     else:
-        verdict = "better than" if (difference.mean < 0) == falling else "worse than"
+        verdict = "better than" if _direction(metric) * difference.mean > 0 else "worse than"
     warning = noise.describe(metric, difference.mean) if noise and verdict != "not distinguishable from" else ""
     return (
         f"{metric}: {name_b} is {verdict} {name_a}, {mean}{unit} on {len(values)} images "

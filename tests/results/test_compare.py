@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
+from refsr_bench.cli import cli
 from refsr_bench.errors import SignatureMismatch, UsageError
 from refsr_bench.results.compare import compare_runs, describe_change
 from refsr_bench.results.rows import Run
 from refsr_bench.schema import Row
+from refsr_bench.store import to_json_line
 
 
 def run(model: str, values: dict[str, float | None], signature: str = "psnr_y|n:3|crop:4") -> Run:
@@ -40,6 +43,30 @@ def test_paired_change() -> None:
     assert (change.better, change.worse, change.left_out) == (3, 0, ("4",))
     sentence = describe_change(change, "a", "b")
     assert sentence.startswith("psnr_y: b is better than a, +0.30 dB on 3 images (95 % interval +0.20 to")
+
+
+def test_an_error_that_grew_is_worse(tmp_path: Path) -> None:
+    low, high = ({"1": 1.0, "2": 2.0, "3": 3.0}, {"1": 5.0, "2": 4.0, "3": 2.5})
+    for model, values in (("low", low), ("high", high)):
+        rows = run(model, values, "aee|px:hr|n:3").rows
+        (tmp_path / model).mkdir()
+        (tmp_path / model / "rows.jsonl").write_text("".join(to_json_line(row) for row in rows))
+    (change,) = compare_runs(run("low", low, "aee|px:hr|n:3"), run("high", high, "aee|px:hr|n:3"))
+    assert (change.difference.mean, change.gain) == (pytest.approx(11 / 6), pytest.approx(-11 / 6))
+    assert [sample for sample, _ in change.samples] == ["1", "2", "3"]
+    assert (change.better, change.worse) == (1, 2)
+    assert "better on 1, worse on 2" in describe_change(change, "low", "high")
+
+    def compare(a: str, b: str, limit: str) -> Result:
+        folders = [str(tmp_path / name) for name in (a, b)]
+        return CliRunner().invoke(cli, ["compare", *folders, "--metric", "aee", "--fail-below", limit])
+
+    worse = compare("low", "high", "-0.05")
+    assert "the mean change of aee is +1.8333, a gain of -1.8333" in str(worse.exception)
+    assert compare("high", "low", "1.8").exit_code == 0
+    assert compare("low", "high", "-2").exit_code == 0
+    assert "worst: 1 +4.00, 2 +2.00, 3 -0.50" in compare("low", "high", "-2").output
+    assert "nan is no limit" in str(compare("low", "high", "nan").exception)
 
 
 def test_a_change_within_its_interval_is_not_distinguishable() -> None:
