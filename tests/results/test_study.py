@@ -20,7 +20,7 @@ from refsr_bench.results.rows import find_runs
 from refsr_bench.results.study.analysis import analyse_study, as_dict, describe_analysis, rater_agreement
 from refsr_bench.results.study.answers import Answer, Answers, append_answer, read_answers
 from refsr_bench.results.study.create import Options, create_study, render_page
-from refsr_bench.results.study.design import CONSENT, Key, Study, open_study, plan_sheets, sides_of
+from refsr_bench.results.study.design import CONSENT, Key, Study, open_study, plan_comparisons, plan_sheets, sides_of
 from refsr_bench.results.study.server import make_app
 from refsr_bench.schema import Record
 from refsr_bench.store import Dataset, add_image, building, open_dataset, seal
@@ -99,29 +99,36 @@ def vote(study: Study, key: Key, rng: random.Random, strengths: dict[str, float]
 # --- the plan --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("duels", "samples", "sheets", "per_sheet"), [(4, 30, 20, 40), (2, 7, 9, 5), (3, 10, 8, 31)])
-def test_sheets_are_balanced(duels: int, samples: int, sheets: int, per_sheet: int) -> None:
+@pytest.mark.parametrize("methods", [2, 3, 5])
+@pytest.mark.parametrize("all_pairs", [False, True])
+@pytest.mark.parametrize(
+    ("samples", "sheets", "per_sheet"),
+    [(30, 20, 40), (20, 7, 4), (20, 12, 20), (7, 9, 5), (10, 8, 31), (1, 5, 3), (3, 1, 50), (5, 40, 1), (6, 11, 6)],
+)
+def test_sheets_are_balanced(methods: int, all_pairs: bool, samples: int, sheets: int, per_sheet: int) -> None:
+    """Any set of showings that a rater or an analysis looks at has the duels' first methods left and right alike."""
     rng = random.Random(3)
-    pairs = [(f"{d}-{s}", f"duel{d}", rng.choice([0, 1])) for d in range(duels) for s in range(samples)]
-    first = {name: position for name, _, position in pairs}
+    names = [f"m{i}" for i in range(methods)]
+    comparisons = plan_comparisons(names, [str(s) for s in range(samples)], all_pairs=all_pairs)
+    pairs = [(f"{'-'.join(c.methods)}-{c.sample}", c.methods, rng.choice([0, 1])) for c in comparisons]
+    first, duels = ({name: given[i] for name, *given in pairs} for i in (1, 0))
     planned = plan_sheets(pairs, ["check0", "check1"], sheets=sheets, per_sheet=per_sheet, rng=rng)  # type: ignore[arg-type]
-    shown_per_pair: Counter[str] = Counter()
-    left_per_pair: Counter[str] = Counter()
-    for sheet in planned:
-        names = [shown.pair for shown in sheet]
-        assert len(set(names)) == len(names) == min(per_sheet, duels * samples) + 2
-        assert not names[0].startswith("check")
-        assert {"check0", "check1"} <= set(names)
-        for d in range(duels):
-            own = [shown for shown in sheet if shown.pair.startswith(f"{d}-")]
-            lefts = sum(shown.left == first[shown.pair] for shown in own)
-            assert abs(2 * lefts - len(own)) <= 2
-            shown_per_pair.update(shown.pair for shown in own)
-            left_per_pair.update(shown.pair for shown in own if shown.left == first[shown.pair])
-    for d in range(duels):
-        counts = [shown_per_pair[f"{d}-{s}"] for s in range(samples)]
-        assert max(counts) - min(counts) <= 1
-    assert all(abs(2 * left_per_pair[name] - count) <= 1 for name, count in shown_per_pair.items())
+    lead: Counter[object] = Counter()  # of a set of showings: how often the first method was left, less right
+    times: Counter[str] = Counter(dict.fromkeys(first, 0))
+    for number, sheet in enumerate(planned):
+        shown = [each for each in sheet if each.pair in first]
+        assert len({each.pair for each in sheet}) == len(sheet) == min(per_sheet, len(pairs)) + 2
+        assert sheet[0] in shown
+        share = Counter(dict.fromkeys(duels.values(), 0))
+        for each in shown:
+            duel = duels[each.pair]
+            times[each.pair] += 1
+            share[duel] += 1
+            sets = ["all", duel[0], duel, each.pair, number, (number, duel[0]), (number, duel)]
+            lead.update(dict.fromkeys(sets, 1 if each.left == first[each.pair] else -1))
+        assert max(share.values()) - min(share.values()) <= 1
+    assert max(times.values()) - min(times.values()) <= 1
+    assert {abs(count) for count in lead.values()} <= {0, 1}
 
 
 def test_a_study_is_blinded(made: tuple[Path, Study, Key]) -> None:
@@ -137,7 +144,7 @@ def test_a_study_is_blinded(made: tuple[Path, Study, Key]) -> None:
     assert pictures == sorted(token for pair in study.pairs for token in pair.pictures)
     assert (folder / "key.json").stat().st_mode & 0o077 == 0
     sides = sides_of(study, key)
-    assert all(abs(sides[duel, True] - sides[duel, False]) <= len(study.sheets) for duel, _ in sides)
+    assert all(abs(sides[duel, True] - sides[duel, False]) <= 1 for duel, _ in sides)
 
 
 def test_pictures_are_the_methods_own(made: tuple[Path, Study, Key]) -> None:

@@ -176,10 +176,10 @@ def _restored(run: Run, sample: str) -> Image:
     return load_image(sr_path(run.folder, run.info, sample))
 
 
-def _duel(truth: Truth, methods: Sequence[str]) -> tuple[str, Literal[0, 1]]:
-    """A name for the two methods, and where the earlier one of them is in the pair."""
-    first = min(truth.methods, key=methods.index)
-    return " : ".join(sorted(truth.methods, key=methods.index)), 0 if truth.methods[0] == first else 1
+def _duel(truth: Truth, methods: Sequence[str]) -> tuple[tuple[str, str], Literal[0, 1]]:
+    """The two methods in the order of ``methods``, and where the first of them is in the pair."""
+    first, second = sorted(truth.methods, key=methods.index)
+    return (first, second), 0 if truth.methods[0] == first else 1
 
 
 def _attention_checks(

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
@@ -114,8 +114,16 @@ def plan_comparisons(methods: Sequence[str], samples: Sequence[str], *, all_pair
     return [Comparison(sample, duel) for duel in duels for sample in samples]
 
 
+class _Showing(NamedTuple):
+    """A pair on a sheet, before it is known which picture stands left."""
+
+    sheet: int
+    duel: tuple[str, str]
+    pair: str
+
+
 def plan_sheets(
-    pairs: Sequence[tuple[str, str, Literal[0, 1]]],
+    pairs: Sequence[tuple[str, tuple[str, str], Literal[0, 1]]],
     checks: Sequence[str],
     *,
     sheets: int,
@@ -124,33 +132,79 @@ def plan_sheets(
 ) -> list[tuple[Shown, ...]]:
     """Balanced lists of what each rater sees.
 
-    ``pairs`` are (id, duel, position of the duel's first method); ``checks`` are the ids of attention checks, which
-    every sheet has. Every duel gets an equal share of a sheet (±1) and every pair of a duel is shown equally often
-    (±1); a duel's first method stands left in half of its pairs of a sheet, and in half of the times that a pair is
-    shown (±1 each).
+    ``pairs`` are (id, duel's two methods, position of the first one); ``checks`` are the ids of attention checks, which
+    every sheet has. Every duel gets an equal share of a sheet (±1) and every pair is shown equally often (±1). On which
+    side the first methods stand is balanced as `_choose_sides` says.
     """
-    duels: dict[str, list[tuple[str, Literal[0, 1]]]] = {}
-    for name, duel, first in pairs:
-        duels.setdefault(duel, []).append((name, first))
+    duels: dict[tuple[str, str], list[str]] = {}
+    for name, duel, _ in pairs:
+        duels.setdefault(duel, []).append(name)
     for members in duels.values():
         rng.shuffle(members)
     taken = dict.fromkeys(duels, 0)
-    planned = []
+    share, rest = divmod(per_sheet, len(duels))
+    showings = []
     for number in range(sheets):
-        shown: list[Shown] = []
         for order, (duel, members) in enumerate(duels.items()):
-            # What does not divide evenly goes to another duel on every sheet.
-            share = per_sheet // len(duels) + ((order + number) % len(duels) < per_sheet % len(duels))
-            share = min(share, len(members))
-            for _ in range(share):
-                turn, place = divmod(taken[duel], len(members))
-                name, first = members[place]
-                first_is_left = (turn + place) % 2 == 0
-                shown.append(Shown(pair=name, left=first if first_is_left else _other(first)))
+            # What does not divide evenly goes to the next duels in turn.
+            own = share + ((order - number * rest) % len(duels) < rest)
+            for _ in range(min(own, len(members))):
+                showings.append(_Showing(number, duel, members[taken[duel] % len(members)]))
                 taken[duel] += 1
+    first = {name: position for name, _, position in pairs}
+    planned: list[list[Shown]] = [[] for _ in range(sheets)]
+    for showing, is_left in zip(showings, _choose_sides(showings, rng), strict=True):
+        position = first[showing.pair]
+        planned[showing.sheet].append(Shown(pair=showing.pair, left=position if is_left else _other(position)))
+    for shown in planned:
         rng.shuffle(shown)
-        planned.append(_with_checks(shown, checks, rng))
-    return planned
+    return [_with_checks(shown, checks, rng) for shown in planned]
+
+
+def _choose_sides(showings: Sequence[_Showing], rng: random.Random) -> list[bool]:
+    """Whether the first method stands left in each showing: as often as right, up to one, by rater and over raters.
+
+    By rater: on a sheet, among the showings there whose first method is the same, and in each duel there. Over raters:
+    among all showings, by first method, in each duel and for each pair. Both are sets within sets, so showings can be
+    matched in twos from the smallest sets outwards, each set leaving at most one over for the next; where the two of
+    every match stand on opposite sides, all the sets are balanced. Two matchings together make only paths and even
+    cycles, along which the sides can alternate.
+    """
+    by_rater: list[Callable[[_Showing], object]] = [
+        lambda s: (s.sheet, s.duel),
+        lambda s: (s.sheet, s.duel[0]),
+        lambda s: s.sheet,
+    ]
+    over_raters: list[Callable[[_Showing], object]] = [
+        lambda s: s.pair,
+        lambda s: s.duel,
+        lambda s: s.duel[0],
+        lambda s: None,
+    ]
+    opposite: list[list[int]] = [[] for _ in showings]
+    for sets in (by_rater, over_raters):
+        left_over = list(range(len(showings)))
+        for key in sets:
+            waiting: dict[object, int] = {}
+            for i in left_over:
+                other = waiting.pop(key(showings[i]), None)
+                if other is None:
+                    waiting[key(showings[i])] = i
+                else:
+                    opposite[i].append(other)
+                    opposite[other].append(i)
+            left_over = list(waiting.values())
+    sides: dict[int, bool] = {}
+    for start in range(len(showings)):
+        if start not in sides:
+            sides[start] = rng.random() < 0.5
+            reached = [start]
+            while reached:
+                i = reached.pop()
+                fresh = [other for other in opposite[i] if other not in sides]
+                sides |= dict.fromkeys(fresh, not sides[i])
+                reached += fresh
+    return [sides[i] for i in range(len(showings))]
 
 
 def _other(position: Literal[0, 1]) -> Literal[0, 1]:
