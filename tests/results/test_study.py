@@ -329,13 +329,25 @@ def test_the_server_gives_sheets_and_takes_answers_once(served: tuple[Any, Path,
     given = answer(study, one["sheet"], 0, one["rater"], "left").model_dump()
     assert client.post("/answers", json=given).status_code == 200
     assert client.post("/answers", json=given | {"choice": "right"}).json == {"error": "answered already"}
-    assert client.post("/answers", json=given | {"rater": "c" * 16}).status_code == 409
+    assert client.post("/answers", json=given | {"rater": raters[1]["rater"]}).status_code == 409
     assert client.post("/answers", json=given | {"rater": "../../etc"}).status_code == 400
     assert client.post("/answers", data="x" * 2_000_000).status_code in {400, 413}
     again = make_app(folder, TOKEN).test_client()  # a restarted server knows its raters
     again.get(f"/?token={TOKEN}")
     assert again.post("/begin", json={"rater": one["rater"]}).json == one | {"done": [given["pair"]]}
     assert len(read_answers(folder, study).valid) == 1
+
+
+def test_a_restarted_server_takes_the_answers_of_raters_who_had_only_begun(served: tuple[Any, Path, Study]) -> None:
+    client, folder, study = served
+    rater = client.post("/begin", json={}).json
+    again = make_app(folder, TOKEN).test_client()
+    again.get(f"/?token={TOKEN}")
+    given = [answer(study, rater["sheet"], i, rater["rater"], "left").model_dump() for i in (0, 1)]
+    assert [again.post("/answers", json=each).status_code for each in given] == [200, 200]
+    other = answer(study, rater["sheet"] + 1, 0, rater["rater"], "left").model_dump()
+    assert again.post("/answers", json=other).json == {"error": "this rater was given another sheet"}
+    assert len(read_answers(folder, study).valid) == 2
 
 
 def test_the_server_shows_nothing_else(served: tuple[Any, Path, Study], made: tuple[Path, Study, Key]) -> None:

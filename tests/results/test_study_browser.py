@@ -91,6 +91,22 @@ def test_served(study: Path, link: str, page: Any) -> None:
     assert re.search(r"^truth was preferred to bicubic in \d+ % of 3 comparisons by 1 raters", done.stdout)
 
 
+def test_a_refused_answer_is_not_taken_for_stored(study: Path, link: str, page: Any) -> None:
+    def refuse(reason: str) -> None:
+        page.evaluate("error => { fetch = async () => Response.json({ error }, { status: 409 }); }", reason)
+
+    page.goto(link)
+    agree(page)
+    refuse("another study")
+    page.wait_for_timeout(300)
+    page.click("#choose-left")
+    page.get_by_text("could not be stored (another study)").wait_for()
+    assert page.inner_text("#count") == "0 of 4"
+    refuse("answered already")
+    choose(page, "ArrowLeft")
+    assert page.inner_text("#count") == "1 of 4"
+
+
 @pytest.mark.parametrize("width", [1400, 420])
 def test_static(study: Path, page: Any, tmp_path: Path, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 850})

@@ -88,7 +88,8 @@ class _Desk:
     def take(self, answer: Answer) -> str | None:
         reason = check_answer(self.study, answer)
         with self.lock:
-            if reason is None and self.sheets.get(answer.rater) != answer.sheet:
+            # A rater who had begun but not answered when the server was restarted is known by the first answer again.
+            if reason is None and self.sheets.setdefault(answer.rater, answer.sheet) != answer.sheet:
                 reason = "this rater was given another sheet"
             if reason is None and (answer.rater, answer.pair) in self.done:
                 reason = "answered already"

@@ -26,8 +26,10 @@
 
   async function post(path, body) {
     const answer = await fetch(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
-    if (!answer.ok && answer.status !== 409) throw new Error(`the server said ${answer.status}`);
-    return answer.json();
+    const said = await answer.json().catch(() => ({}));
+    // An answer whose confirmation was lost is sent again, and is stored already; nothing else that is refused is.
+    if (!answer.ok && said.error !== "answered already") throw new Error(said.error ?? `the server said ${answer.status}`);
+    return said;
   }
 
   async function begin() {
