@@ -117,8 +117,9 @@ def _lines(run: Run, rows: Sequence[Row], columns: Sequence[str]) -> list[Line]:
     lines = []
     for model in dict.fromkeys(row.model for row in rows):
         own = [row for row in rows if row.model == model]
-        groups = list(dict.fromkeys(row.group for row in own))
-        for group in [ALL, *groups] if len(groups) > 1 else [ALL]:
+        groups = dict.fromkeys(row.group for row in own)
+        # Samples of no group of their own are called "all" in a manifest: they count in the overall line alone.
+        for group in dict.fromkeys([ALL, *groups]) if len(groups) > 1 else [ALL]:
             members = [row for row in own if group in (ALL, row.group)]
             cells = {column: _cell([row for row in members if row.signature == column]) for column in columns}
             lines.append(Line(model, run.folder.as_posix(), group, cells, run.info))

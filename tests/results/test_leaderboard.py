@@ -51,6 +51,12 @@ def test_group_means_and_ranking() -> None:
     assert [line.cells[table.columns[0]].mean for line in table.lines] == [30.5, 30, 31, 21, 20, 22]
 
 
+def test_samples_without_a_group_do_not_repeat_the_overall_line() -> None:
+    (table,) = make_tables([run("r1", row("m", "1", 20.0, group="all"), row("m", "2", 22.0))])
+    means = [(line.group, line.cells[table.columns[0]].mean) for line in table.lines]
+    assert means == [("all", 21.0), ("g2", 22.0)]
+
+
 def test_different_protocols_are_different_tables() -> None:
     other = f"psnr_y|{SHARED.replace('crop:4', 'crop:0')}|ch:y601studio"
     tables = make_tables([run("r1", row("m", "1", 20.0)), run("r2", row("m", "1", 20.0, signature=other))])
