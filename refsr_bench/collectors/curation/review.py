@@ -25,12 +25,16 @@ from refsr_bench.collectors.curation.pictures import THUMBNAIL_PX, VIEW_PX, enco
 from refsr_bench.collectors.curation.rows import CATEGORIES, Decision, now, to_json
 from refsr_bench.images import load_image
 from refsr_bench.localweb import guard
-from refsr_bench.store import Dataset, atomic_write_bytes, sha256_bytes
+from refsr_bench.store import Dataset, atomic_write_bytes, publishing, sha256_bytes
 
 if TYPE_CHECKING:
     from flask import Flask
 
 MAX_REVIEWER = 60
+INDEX_NAME = "index.html"
+PICTURES_NAME = "pictures"
+DATA_TAG = '<script id="data" type="application/json">'
+"""Stands in a static page and in no other."""
 SIZES = {"small": THUMBNAIL_PX, "large": VIEW_PX}
 
 
@@ -233,16 +237,30 @@ def _fill(head: str, script: str) -> str:
 def write_static(review: Review, folder: Path, top: int, progress: Callable[[int, int], None]) -> Path:
     """Write the page as a folder that works from disk: decisions stay in the browser and are saved to a file.
 
-    Only the ``top`` best candidates of each query go along.
+    Only the ``top`` best candidates of each query go along. An earlier page is replaced; `UsageError` if ``folder``
+    holds anything else.
     """
+    with publishing(folder, _is_page, "review page") as work:
+        _write_page(review, work, top, progress)
+    return folder / INDEX_NAME
+
+
+def _is_page(folder: Path) -> bool:
+    """Whether a folder is a static page and nothing besides: a file of decisions may have been saved into it."""
+    if not {path.name for path in folder.iterdir()} <= {INDEX_NAME, PICTURES_NAME}:
+        return False
+    index = folder / INDEX_NAME
+    return index.is_file() and DATA_TAG.encode() in index.read_bytes()
+
+
+def _write_page(review: Review, folder: Path, top: int, progress: Callable[[int, int], None]) -> None:
     items = tuple(item._replace(candidates=item.candidates[:top]) for item in review.items)
     review = review._replace(items=items)
     pictures = _pictures(review)
     for done, (sha256, path) in enumerate(pictures.items(), 1):
         for size, longest_px in SIZES.items():
-            copy = folder / "pictures" / size / f"{sha256}.jpg"
-            if not copy.is_file():
-                atomic_write_bytes(copy, _small(review, path, sha256, longest_px).read_bytes())
+            copy = folder / PICTURES_NAME / size / f"{sha256}.jpg"
+            atomic_write_bytes(copy, _small(review, path, sha256, longest_px).read_bytes())
         progress(done, len(pictures))
     style, script = _read_asset("review.css"), _read_asset("review.js")
     value = json.dumps(page_data(review, "", []))
@@ -253,9 +271,8 @@ def write_static(review: Review, folder: Path, top: int, progress: Callable[[int
         "img-src 'self' file: data:; base-uri 'none'; form-action 'none'"
     )
     head = f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n<style>{style}</style>'
-    body = f'<script id="data" type="application/json">{value}</script>\n<script>{script}</script>'
-    atomic_write_bytes(folder / "index.html", _fill(head, body).encode())
-    return folder / "index.html"
+    body = f"{DATA_TAG}{value}</script>\n<script>{script}</script>"
+    atomic_write_bytes(folder / INDEX_NAME, _fill(head, body).encode())
 
 
 def _digest(text: str) -> str:

@@ -11,8 +11,9 @@ from flask.testing import FlaskClient
 
 from refsr_bench.collectors.curation.clean import read_pool
 from refsr_bench.collectors.curation.decisions import read_decisions
-from refsr_bench.collectors.curation.review import Review, make_app, review_pools
+from refsr_bench.collectors.curation.review import Review, make_app, review_pools, write_static
 from refsr_bench.collectors.curation.rows import DECISIONS
+from refsr_bench.errors import UsageError
 
 TOKEN = "t" * 32
 HERE = {"base_url": "http://127.0.0.1:8000"}
@@ -41,6 +42,25 @@ def test_only_pictures_of_the_review_are_given(review: Review) -> None:
         "/picture/..%2f..%2f/etc/passwd", "/picture/small/%2e%2e%2fqueries.jsonl", "/review.html", "/static/x",
     ):  # fmt: skip
         assert client.get(path, **HERE).status_code == 404, path
+
+
+def test_a_static_page_replaces_an_earlier_one_and_nothing_else(review: Review, tmp_path: Path) -> None:
+    def write() -> Path:
+        return write_static(review, tmp_path / "page", 1, lambda done, total: None)
+
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / "index.html").write_text("my home page")
+    with pytest.raises(UsageError, match="holds other files, no review page is written over them"):
+        write()
+    assert [path.name for path in (tmp_path / "page").iterdir()] == ["index.html"]
+    (tmp_path / "page" / "index.html").unlink()
+    index = write()
+    (tmp_path / "page" / "pictures" / "small" / "old.jpg").touch()
+    assert write() == index
+    assert not (tmp_path / "page" / "pictures" / "small" / "old.jpg").exists()
+    (tmp_path / "page" / "decisions-bob.json").touch()  # saved beside the page: not ours to delete
+    with pytest.raises(UsageError, match="holds other files"):
+        write()
 
 
 def test_wrong_decisions_are_refused_in_words(review: Review) -> None:
