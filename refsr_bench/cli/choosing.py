@@ -12,7 +12,7 @@ from refsr_bench.errors import UsageError
 
 if TYPE_CHECKING:
     from refsr_bench.collectors.curation.clean import Pool
-    from refsr_bench.collectors.curation.rows import Query
+    from refsr_bench.collectors.curation.rows import Decision, Query
 
 work_argument = click.argument("work", type=click.Path(path_type=Path, file_okay=False))
 
@@ -61,7 +61,8 @@ def review(
     if folder is not None:
         with show_progress("pictures", 1) as advance:
             page = write_static(shown, folder, top, lambda done, total: advance(done / total))
-        click.echo(f"{page}: open it in a browser; then refsr-bench curate accept {work} --choices FILE")
+        how = " --tags-only" if tags_only else ""
+        click.echo(f"{page}: open it in a browser; then refsr-bench curate accept {work}{how} --choices FILE")
         return
     token = load_token(shown.thumbnails / ".review-token")
     note(f"decisions go to {shown.journal}; Ctrl-C stops the server, nothing is lost")
@@ -77,31 +78,39 @@ def review(
     multiple=True,
     help="Decisions made elsewhere: a CSV (query,reference,reviewer,reason,category) or the JSON of a static page.",
 )
+@click.option(
+    "--tags-only", is_flag=True, help="Take over labels of the built dataset WORK, from a page's JSON, instead."
+)
 @click.option("--prefer", metavar="REVIEWER", help="Whose word holds where reviewers differ.")
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write.  [default: WORK/selection.jsonl]"
 )
 @json_option
-def accept(work: Path, choices: tuple[Path, ...], prefer: str | None, out: Path | None, as_json: bool) -> None:
+def accept(
+    work: Path, choices: tuple[Path, ...], tags_only: bool, prefer: str | None, out: Path | None, as_json: bool
+) -> None:
     """Freeze what was decided in WORK as selection.jsonl: queries, references, provenance, hashes, no pixels.
 
-    Queries on which reviewers differ are left out and named, unless --prefer says whose word holds.
+    Queries on which reviewers differ are left out and named, unless --prefer says whose word holds. With --tags-only
+    nothing is frozen: the labels in --choices are added to those beside the dataset.
 
     \b
     Examples:
       refsr-bench curate accept ~/wrsr
       refsr-bench curate accept ~/wrsr --choices decisions-bob.json --prefer ann
     """
-    from refsr_bench.collectors.curation.decisions import read_decisions, record
+    from refsr_bench.collectors.curation.decisions import read_decisions
     from refsr_bench.collectors.curation.rows import DECISIONS, SELECTION, write_rows
     from refsr_bench.collectors.curation.selection import accept as freeze
     from refsr_bench.collectors.curation.selection import read_choices
 
+    if tags_only:
+        if prefer is not None or out is not None:
+            raise UsageError("--tags-only takes neither --prefer nor --out", "the last label of a picture holds")
+        _accept_labels(work, choices, as_json)
+        return
     pools = _read_pools(work)
-    imported = [decision for path in choices for decision in read_choices(path, pools)]
-    fresh = sum(record(work / DECISIONS, decision) for decision in imported)
-    if imported:
-        note(f"{fresh} of {len(imported)} imported decisions are new")
+    _import(work / DECISIONS, [decision for path in choices for decision in read_choices(path, pools)])
     accepted = freeze(pools, read_decisions(work, note), prefer)
     target = out or work / SELECTION
     if not accepted.rows:
@@ -122,6 +131,32 @@ def accept(work: Path, choices: tuple[Path, ...], prefer: str | None, out: Path 
         if names := getattr(accepted, word):
             note(f"{len(names)} {word}, left out: {', '.join(names[:10])}{' ...' if len(names) > 10 else ''}")
     click.echo(f"{target}: {chosen} queries with a reference, {len(accepted.rows) - chosen} without")
+
+
+def _import(journal: Path, decisions: list[Decision]) -> None:
+    from refsr_bench.collectors.curation.decisions import record
+
+    fresh = sum(record(journal, decision) for decision in decisions)
+    if decisions:
+        note(f"{fresh} of {len(decisions)} imported decisions are new")
+
+
+def _accept_labels(dataset_name: Path, choices: tuple[Path, ...], as_json: bool) -> None:
+    from refsr_bench.collectors.curation.decisions import labels_path, read_labels
+    from refsr_bench.collectors.curation.selection import read_saved_labels
+    from refsr_bench.store import open_dataset, resolve_dataset
+
+    if not choices:
+        raise UsageError("which labels are to be taken over?", "give the file that the page saved: --choices FILE")
+    dataset = open_dataset(resolve_dataset(str(dataset_name)))
+    samples = [record.name for record in dataset.records]
+    path = labels_path(dataset.root)
+    _import(path, [decision for file in choices for decision in read_saved_labels(file, samples)])
+    labelled = len(read_labels(dataset.root).keys() & set(samples))
+    if as_json:
+        print_json({"labels": str(path), "labelled": labelled, "samples": len(samples)})
+    else:
+        click.echo(f"{path}: {labelled} of {len(samples)} samples are labelled")
 
 
 @click.command()

@@ -9,7 +9,7 @@ import csv
 import json
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -24,7 +24,7 @@ from refsr_bench.collectors.curation.rows import (
     now,
     read_rows,
 )
-from refsr_bench.errors import UsageError
+from refsr_bench.errors import UsageError, did_you_mean
 from refsr_bench.schema import Frozen, SampleName, Sha256
 
 ALTERNATIVES = 5
@@ -67,10 +67,17 @@ class Accepted(NamedTuple):
 
 
 def accept(pools: Sequence[Pool], decisions: Iterable[Decision], prefer: str | None = None) -> Accepted:
-    """Freeze what stands. Reviewers who differ make a query disputed, unless ``prefer`` names whose word holds."""
+    """Freeze what stands. Reviewers who differ make a query disputed, unless ``prefer`` names whose word holds.
+
+    `UsageError` if nobody of that name decided anything.
+    """
     by_query: dict[str, dict[str, Standing]] = defaultdict(dict)
+    reviewers = set()
     for (reviewer, query), stands in standing(decisions).items():
         by_query[query][reviewer] = stands
+        reviewers.add(reviewer)
+    if prefer is not None and prefer not in reviewers:
+        raise UsageError(f"there are no decisions of a reviewer {prefer!r}", did_you_mean(prefer, reviewers))
     rows, undecided, disputed = [], [], []
     for pool in pools:
         found = {name: s for name, s in by_query[pool.query.name].items() if s.verdict is not None}
@@ -146,9 +153,17 @@ def read_choices(path: Path, pools: Sequence[Pool]) -> list[Decision]:
     `UsageError` names the line that cannot be right.
     """
     known = {pool.query.name: {str(r.candidate.sha256) for r in pool.rows if r.rank is not None} for pool in pools}
+    return _read(path, known, lambda: _from_csv(path, pools) if path.suffix.lower() == ".csv" else _from_json(path))
+
+
+def read_saved_labels(path: Path, samples: Iterable[str]) -> list[Decision]:
+    """Category labels of a dataset's samples from the JSON of a page that was made to label it; `UsageError` if not."""
+    return _read(path, {name: set() for name in samples}, lambda: _from_json(path))
+
+
+def _read(path: Path, known: Mapping[str, set[str]], values: Callable[[], list[object]]) -> list[Decision]:
     try:
-        values = _from_csv(path, pools) if path.suffix.lower() == ".csv" else _from_json(path)
-        return [check_decision(value, known) for value in values]
+        return [check_decision(value, known) for value in values()]
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path}: {error}") from None
 

@@ -7,10 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from refsr_bench.cli import cli
 from refsr_bench.collectors.curation.build import Source, build_selection
 from refsr_bench.collectors.curation.clean import Pool, read_pool
-from refsr_bench.collectors.curation.decisions import agreement, cohen_kappa, read_decisions, record, standing
+from refsr_bench.collectors.curation.decisions import (
+    agreement,
+    cohen_kappa,
+    read_decisions,
+    read_labels,
+    record,
+    standing,
+)
 from refsr_bench.collectors.curation.review import check_decision
 from refsr_bench.collectors.curation.rows import CANDIDATES, DECISIONS, Candidate, Decision, now, read_rows, write_rows
 from refsr_bench.collectors.curation.selection import accept, read_choices, read_selection
@@ -92,6 +101,8 @@ def test_reviewers_who_differ_make_a_dispute(pools: list[Pool]) -> None:
     found = accept(pools, rows)
     assert (found.disputed, found.undecided) == (("coffee",), ("motorcycle_left",))
     assert [row.reference for row in found.rows] == [None]
+    with pytest.raises(UsageError, match=r'of a reviewer \'anne\'\n  did you mean "ann"'):
+        accept(pools, rows, prefer="anne")
     gone = [pool.model_copy(update={"rows": pool.rows[1:]}) for pool in pools]
     assert "coffee" in accept(gone, rows, prefer="ann").undecided
     chosen = {row.query: row for row in accept(pools, rows, prefer="ann").rows}["coffee"]
@@ -144,6 +155,27 @@ def test_choices_made_elsewhere(pools: list[Pool], tmp_path: Path) -> None:
     page.write_text("{")
     with pytest.raises(UsageError, match=r"page\.json"):
         read_choices(page, pools)
+
+
+def test_labels_saved_by_a_static_page_are_taken_over(small_dataset: Path, tmp_path: Path) -> None:
+    def curate(command: str, *arguments: object) -> str:
+        given = ["curate", command, str(small_dataset), "--tags-only", *map(str, arguments)]
+        return CliRunner().invoke(cli, given, catch_exceptions=False).output
+
+    told = curate("review", "--static", tmp_path / "page")
+    assert f"refsr-bench curate accept {small_dataset} --tags-only --choices FILE" in told
+    saved = tmp_path / "decisions-bob.json"
+    labels = [decision(1, "bob", "a", "tag", category="animal"), decision(2, "bob", "c", "tag", category="plant")]
+    saved.write_text(json.dumps({"decisions": [row.model_dump() for row in labels]}))
+    for _ in range(2):  # taken over once
+        assert "small.labels.jsonl: 2 of 3 samples are labelled" in curate("accept", "--choices", saved)
+    assert read_labels(small_dataset) == {"a": "animal", "c": "plant"}
+    assert read_decisions(small_dataset.with_name("small.labels.jsonl")) == labels
+    saved.write_text(saved.read_text().replace('"c"', '"nowhere"'))
+    with pytest.raises(UsageError, match=r"decisions-bob\.json: there is no query 'nowhere'"):
+        curate("accept", "--choices", saved)
+    with pytest.raises(UsageError, match="which labels"):
+        curate("accept")
 
 
 @pytest.fixture
