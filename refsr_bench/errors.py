@@ -19,7 +19,7 @@ Interrupted runs end with 130 (Ctrl-C) or 143 (SIGTERM), their state saved.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class RefsrError(Exception):
@@ -86,6 +86,17 @@ class RegressionFound(RefsrError):
     """A comparison found scores below the allowed limit."""
 
     exit_code = 8
+
+
+def first_few(items: Sequence[str], most: int) -> list[str]:
+    """The first ``most`` items for a message and, if there are more, how many more.
+
+    >>> first_few(["a", "b", "c", "d"], 2)
+    ['a', 'b', 'and 2 more']
+    >>> first_few(["a", "b"], 2)
+    ['a', 'b']
+    """
+    return [*items[:most], *([f"and {len(items) - most} more"] if len(items) > most else [])]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -29,7 +29,7 @@ import filelock
 import platformdirs
 import pydantic
 
-from refsr_bench.errors import IntegrityError, ManualStepNeeded, StorageError, UsageError
+from refsr_bench.errors import IntegrityError, ManualStepNeeded, StorageError, UsageError, first_few
 from refsr_bench.images import Decoded, decode_image, read_bytes
 from refsr_bench.schema import (
     SCHEMA_VERSION,
@@ -296,7 +296,7 @@ def _refuse_duplicates(names: Iterable[str]) -> None:
     # Compared without case: results are files named after samples, and some file systems ignore case.
     repeated = [name for name, count in Counter(n.casefold() for n in names).items() if count > 1]
     if repeated:
-        raise IntegrityError(f"sample names are used twice: {', '.join(sorted(repeated)[:5])}")
+        raise IntegrityError(f"sample names are used twice: {', '.join(first_few(sorted(repeated), 5))}")
 
 
 # --- reading -----------------------------------------------------------------------------------------------------

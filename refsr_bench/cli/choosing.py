@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from refsr_bench.cli.output import json_option, note, print_json, show_progress
-from refsr_bench.errors import UsageError
+from refsr_bench.errors import UsageError, first_few
 
 if TYPE_CHECKING:
     from refsr_bench.collectors.curation.clean import Pool
@@ -129,7 +129,7 @@ def accept(
         return
     for word in ("undecided", "disputed"):
         if names := getattr(accepted, word):
-            note(f"{len(names)} {word}, left out: {', '.join(names[:10])}{' ...' if len(names) > 10 else ''}")
+            note(f"{len(names)} {word}, left out: {', '.join(first_few(names, 10))}")
     click.echo(f"{target}: {chosen} queries with a reference, {len(accepted.rows) - chosen} without")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from refsr_bench.cli.output import json_option, note, parse_settings, print_json, show_progress
-from refsr_bench.errors import IntegrityError, ItemsFailed, UsageError
+from refsr_bench.errors import IntegrityError, ItemsFailed, UsageError, first_few
 
 if TYPE_CHECKING:
     from refsr_bench.schema import DatasetCard
@@ -237,7 +237,7 @@ def verify(dataset: str, deep: bool, as_json: bool) -> None:
 
 
 def _fail_verification(dataset: Dataset, problems: list[Any]) -> NoReturn:
-    listing = "".join(f"\n  {problem.path}: {problem.problem}" for problem in problems[:20])
+    listing = "".join(f"\n  {line}" for line in first_few([f"{p.path}: {p.problem}" for p in problems], 20))
     raise IntegrityError(
         f"{dataset.root} does not verify, {len(problems)} problem(s):{listing}", "build it again with --force"
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from refsr_bench.cli.output import print_json
-from refsr_bench.errors import ItemsFailed
+from refsr_bench.errors import ItemsFailed, first_few
 
 if TYPE_CHECKING:
     from refsr_bench.cli.runner import Finished
@@ -97,5 +97,6 @@ def raise_failures(runs: Sequence[Finished]) -> None:
 
     failed = {sample: reason for run in reversed(runs) for sample, reason in _failures(run.rows).items()}
     if failed:
-        listing = "".join(f"\n  {printable(f'{sample}: {reason}')}" for sample, reason in sorted(failed.items())[:20])
+        lines = [printable(f"{sample}: {reason}") for sample, reason in sorted(failed.items())]
+        listing = "".join(f"\n  {line}" for line in first_few(lines, 20))
         raise ItemsFailed(f"{len(failed)} of {runs[0].info.samples} samples failed:{listing}")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from refsr_bench.cli.output import note, parse_settings, show_progress
-from refsr_bench.errors import IntegrityError, RefsrError, UsageError, did_you_mean
+from refsr_bench.errors import IntegrityError, RefsrError, UsageError, did_you_mean, first_few
 from refsr_bench.schema import ModelCard
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def accept_dataset(dataset: Dataset, records: Sequence[Record], allow_modified: 
         problems = check_files(dataset.root, records, progress=lambda done, total: advance(done / total))
     if not problems:
         return dataset
-    listing = "".join(f"\n  {problem.path}: {problem.problem}" for problem in problems[:20])
+    listing = "".join(f"\n  {line}" for line in first_few([f"{p.path}: {p.problem}" for p in problems], 20))
     text = f"{dataset.root} no longer verifies, {len(problems)} problem(s):{listing}"
     if not allow_modified:
         raise IntegrityError(text, "build it again with --force, or add --allow-modified, which the signature will say")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from refsr_bench.cli.output import json_option, note, print_json
-from refsr_bench.errors import ItemsFailed, UsageError
+from refsr_bench.errors import ItemsFailed, UsageError, first_few
 
 if TYPE_CHECKING:
     from refsr_bench.cli.runner import Finished, Plugin
@@ -149,7 +149,8 @@ def _require_all(target: Target, info: RunInfo) -> None:
 
     if missing := unfinished(target, info):
         raise UsageError(
-            f"{target.run_dir}: {len(missing)} of {info.samples} samples are not done: {', '.join(missing[:10])}",
+            f"{target.run_dir}: {len(missing)} of {info.samples} samples are not done: "
+            f"{', '.join(first_few(missing, 10))}",
             "run the shards that are missing, or the same eval without --shard, which does the rest",
         )
 

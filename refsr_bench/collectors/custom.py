@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from refsr_bench.collectors.pictures import store_pictures
 from refsr_bench.collectors.preview import write_preview
 from refsr_bench.collectors.table import Line, read_table
-from refsr_bench.errors import ImageError, IntegrityError, UsageError
+from refsr_bench.errors import ImageError, IntegrityError, UsageError, first_few
 from refsr_bench.images import SUFFIXES
 from refsr_bench.schema import DatasetCard, DatasetInfo, Record, SampleName, StoredImage, StoredLowRes, StoredReference
 from refsr_bench.store import building, name_after, open_dataset, seal, sha256_bytes, sha256_file
@@ -222,8 +222,8 @@ def _plan_pairs(inputs: Sequence[Path], refs: Sequence[Path], source: Path, note
     missing = [by_name[name].name for name, found in chosen.items() if not found]
     if missing or surplus:
         parts = [
-            f"{len(missing)} input(s) without a reference: {', '.join(missing[:10])}" if missing else "",
-            f"{len(surplus)} reference(s) without an input: {', '.join(surplus[:10])}" if surplus else "",
+            f"{len(missing)} input(s) without a reference: {', '.join(first_few(missing, 10))}" if missing else "",
+            f"{len(surplus)} reference(s) without an input: {', '.join(first_few(surplus, 10))}" if surplus else "",
         ]
         raise IntegrityError(
             f"{source}: " + "; ".join(filter(None, parts)), "a reference is called NAME, NAME_ref or NAME_1 to NAME_9"

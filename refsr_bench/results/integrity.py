@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pydantic
 
-from refsr_bench.errors import RefsrError
+from refsr_bench.errors import RefsrError, first_few
 from refsr_bench.results.rows import ROWS_NAME, RUN_NAME, find_run_folders, read_run_info
 from refsr_bench.schema import Row, RunInfo
 from refsr_bench.signature import parse_signature
@@ -127,7 +127,7 @@ def _check_seal(path: Path, data: bytes, lines: Sequence[_Line], info: RunInfo) 
     for metric, count in per_metric.items():
         if count < info.samples:
             names = _missing_samples(path.parent, metric, lines)
-            listed = f": {', '.join(map(repr, names[:5]))}" if names else ""
+            listed = f": {', '.join(first_few([repr(name) for name in names], 5))}" if names else ""
             text = f"{path}: {metric} has {count} rows for {info.samples} samples{listed}"
             yield "removed row", text
 

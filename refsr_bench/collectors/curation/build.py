@@ -15,7 +15,7 @@ from refsr_bench.collectors.curation.answers import Fault, picture_suffix
 from refsr_bench.collectors.curation.reports import write_documents
 from refsr_bench.collectors.curation.selection import Picture, Selected, read_selection
 from refsr_bench.collectors.curation.web import Web
-from refsr_bench.errors import IntegrityError, ItemsFailed, UsageError
+from refsr_bench.errors import IntegrityError, ItemsFailed, UsageError, first_few
 from refsr_bench.images import SUFFIXES, decode_image, encode_png, resize_bicubic
 from refsr_bench.schema import DatasetCard, DatasetInfo, Image, Record, StoredReference
 from refsr_bench.store import (
@@ -119,7 +119,8 @@ def _reference(row: Selected) -> Picture:
 
 
 def _listing(lost: Sequence[Lost]) -> str:
-    return "".join(f"\n  {one.query}, {one.role}: {one.address}: {one.reason}" for one in lost[:20])
+    lines = [f"{one.query}, {one.role}: {one.address}: {one.reason}" for one in lost]
+    return "".join(f"\n  {line}" for line in first_few(lines, 20))
 
 
 def _list_lost(rows: Sequence[Selected], reasons: Mapping[str, str]) -> Iterator[Lost]:
