@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,16 +14,18 @@ import numpy as np
 import pytest
 from PIL import Image as PilImage
 
+from refsr_bench.cli.board import prepare
 from refsr_bench.errors import UsageError
 from refsr_bench.images import load_image, luma_bt601
 from refsr_bench.results.noise import MeasuredEffect, ProtocolNoise, read_protocol_noise
 from refsr_bench.results.published import read_published
-from refsr_bench.results.report.build import Written, build_report
+from refsr_bench.results.report.build import PictureSource, Written, build_report
 from refsr_bench.results.report.content import describe_printed
 from refsr_bench.results.report.images import ERROR_LIMIT, choose_samples, draw_matches, encode_error_map
 from refsr_bench.results.report.marks import signed
-from refsr_bench.results.rows import find_runs
+from refsr_bench.results.rows import RUN_NAME, find_runs
 from refsr_bench.schema import ModelCard
+from refsr_bench.store import open_dataset
 from tests.results.synthetic import write_run
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'`{{7*7}}\x1b[31m\u202e"
@@ -220,6 +223,20 @@ def test_pictures_are_the_ones_that_were_scored(demo_report: Path) -> None:
         assert named["LR input"].shape[0] * 4 == named["bicubic"].shape[0]
         errors = [(path.parent / str(a["data-error"])).resolve() for _, a in page.elements if "data-error" in a]
         assert all(file.is_file() for file in errors)
+
+
+def test_a_matcher_is_not_said_to_lack_pictures(demo_report: Path, tmp_path: Path) -> None:
+    shutil.copytree(demo_report / "runs" / "bicubic", tmp_path / "runs" / "bicubic")
+    (matcher,) = find_runs([shutil.copytree(demo_report / "runs" / "hr", tmp_path / "runs" / "matcher")])
+    assert matcher.info is not None
+    changed = {"scored": ("matches",), "images": "flow", "file_pattern": "{name}.npz"}
+    (matcher.folder / RUN_NAME).write_text(matcher.info.model_copy(update=changed).model_dump_json())
+    dataset = open_dataset(demo_report / "data" / "demo")
+    pictures = PictureSource(lambda _: dataset, prepare, 3)
+    assert build(tmp_path / "runs", tmp_path / "report", pictures=pictures).remarks == ()
+    shutil.rmtree(tmp_path / "runs" / "bicubic" / "sr")
+    missing = build(tmp_path, tmp_path / "r", pictures=pictures).remarks
+    assert ["bicubic: " in text and "there is no such file" in text for text in missing] == [True] * 3
 
 
 def test_matches_are_drawn_from_node_to_match(tmp_path: Path) -> None:

@@ -93,14 +93,16 @@ def write_panes(
     panes += [pane(f"ref{i}", "Reference", "ref", ref) for i, ref in enumerate(sample.refs, 1)]
     missing, overlays = [], []
     for item in wanted:
-        try:
-            sr = load_image(item.path)
-            if sr.shape != hr.shape:
-                raise ImageError(f"{item.path}: its size is not the HR picture's")
-            (target / f"{item.key}-error.png").write_bytes(encode_error_map(hr, sr))
-            panes.append(pane(item.key, item.title, "sr", sr, f"{folder}/{item.key}-error.png"))
-        except RefsrError as error:
-            if not item.matches.is_file():  # a matcher alone restores nothing
+        if (
+            "pictures" in item.info.scored
+        ):  # a matcher alone restores nothing, and matches only where the truth is known
+            try:
+                sr = load_image(item.path)
+                if sr.shape != hr.shape:
+                    raise ImageError(f"{item.path}: its size is not the HR picture's")
+                (target / f"{item.key}-error.png").write_bytes(encode_error_map(hr, sr))
+                panes.append(pane(item.key, item.title, "sr", sr, f"{folder}/{item.key}-error.png"))
+            except RefsrError as error:
                 missing.append(f"{item.title}: {error.problem}")
         if item.matches.is_file() and sample.refs:
             overlay = draw_matches(hr, sample.refs[0], item.matches, hr_origin, ref_origins[0])
