@@ -168,6 +168,9 @@ def test_a_study_is_refused_where_it_would_mislead(tmp_path: Path) -> None:
         create_study(tmp_path / "study", runs, dataset, OPTIONS)
     with pytest.raises(UsageError, match="same model"):
         create_study(tmp_path / "other", [runs[0], runs[0]], dataset, OPTIONS)
+    matcher = runs[1]._replace(info=runs[1].info.model_copy(update={"scored": ("matches",)}))
+    with pytest.raises(UsageError, match="1: is the run of a matcher, which holds no pictures"):
+        create_study(tmp_path / "other", [runs[0], matcher], dataset, OPTIONS)
     elsewhere = make_dataset(tmp_path / "data2", 3)
     foreign = make_runs(tmp_path / "runs2", elsewhere, ["c"])
     with pytest.raises(SignatureMismatch):

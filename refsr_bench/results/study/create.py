@@ -145,6 +145,8 @@ def _method(run: Run) -> str:
     models = {row.model for row in run.rows}
     if len(models) != 1 or run.info is None:
         raise UsageError(f"{run.folder}: a sealed run of exactly one model is needed")
+    if "pictures" not in run.info.scored:
+        raise UsageError(f"{run.folder}: is the run of a matcher, which holds no pictures to choose between")
     return next(iter(models))
 
 
