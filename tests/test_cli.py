@@ -518,6 +518,9 @@ def test_leaderboard_formats(scored_run: Path, tmp_path: Path) -> None:
         file = tmp_path / f"table.{style}"
         assert run("leaderboard", scored_run, "--format", style, "--out", file).code == 0
         assert file.read_text().strip() == printed.out.strip()
+    report = run_json("leaderboard", scored_run, "--format", "html", "--pictures", 0, "--out", tmp_path / "report")
+    assert report == {"page": str(tmp_path / "report" / "index.html"), "runs": 1, "pictures": 0, "remarks": []}
+    assert Path(report["page"]).is_file()
 
 
 def test_leaderboard_check(scored_run: Path) -> None:

@@ -14,6 +14,7 @@ from refsr_bench.errors import IntegrityError, RefsrError, UsageError
 
 if TYPE_CHECKING:
     from refsr_bench.results.report.images import Prepared
+    from refsr_bench.results.rows import Run
     from refsr_bench.schema import RunInfo, Sample
     from refsr_bench.store import Dataset
 
@@ -49,7 +50,8 @@ def leaderboard(
     """Print the means of all runs in or below the folders RUNS (default: runs) as tables.
 
     Numbers with different signatures are never in one column, and never ranked together. --format html writes a
-    folder of pages with every image's scores and pictures; it opens from disk. --check finds edited, removed, added,
+    folder of pages with every image's scores and pictures; it opens from disk; --json then prints what was written.
+    --check finds edited, removed, added,
     repeated and foreign rows, files cut short, and metric definitions that are outdated.
 
     \b
@@ -63,17 +65,18 @@ def leaderboard(
     if check:
         _check(places, as_json)
         return
-    if style == "html" and not as_json:
-        _write_report(places, out or Path("report"), baseline, pictures, pictures_of, datasets)
-        return
     from refsr_bench.results import formats
     from refsr_bench.results.leaderboard import make_tables, require_one_ranking
     from refsr_bench.results.rows import find_runs
     from refsr_bench.store import atomic_write_bytes
 
-    tables = make_tables(find_runs(places))
+    found = find_runs(places)
+    tables = make_tables(found)
     if one_table:
         require_one_ranking(tables)
+    if style == "html":
+        _write_report(found, out or Path("report"), baseline, pictures, pictures_of, datasets, as_json)
+        return
     if as_json or style == "json":
         text = json.dumps(formats.to_json(tables), indent=2, ensure_ascii=False)
     else:
@@ -86,21 +89,21 @@ def leaderboard(
 
 
 def _write_report(
-    places: tuple[Path, ...],
+    runs: list[Run],
     out: Path,
     baseline: str | None,
     pictures: int,
     pictures_of: tuple[str, ...],
     datasets: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     from refsr_bench.results.formats import printable
     from refsr_bench.results.noise import read_protocol_noise
     from refsr_bench.results.report.build import PictureSource, build_report
-    from refsr_bench.results.rows import find_runs
 
     with show_progress("pictures", 1) as advance:
         written = build_report(
-            find_runs(places),
+            runs,
             out,
             explain=_explain,
             definitions=_definitions(),
@@ -109,6 +112,9 @@ def _write_report(
             pictures=PictureSource(dataset_finder(datasets), prepare, pictures, pictures_of),
             advance=lambda done, total: advance(done / total if total else 1),
         )
+    if as_json:
+        print_json(written._asdict() | {"page": str(written.page)})
+        return
     for remark in written.remarks:
         note(printable(remark))
     click.echo(f"{written.runs} run{'s' if written.runs != 1 else ''}, {written.pictures} images with pictures")
