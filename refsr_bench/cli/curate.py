@@ -117,6 +117,8 @@ def search(work: Path, providers: tuple[str, ...], as_json: bool, **options: Any
     with searching(work):
         if options["queries"]:
             take_folder(work, options["queries"], captions, options["queries_licence"], note)
+        elif captions:
+            note("--captions is not used: it is for the pictures of --queries")
         if drawn:
             if not options["draw_text"]:
                 raise UsageError("--draw needs to know what to search for", "add --draw-text WORDS")

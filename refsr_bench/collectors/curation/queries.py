@@ -23,7 +23,7 @@ from refsr_bench.collectors.curation.rows import (
     read_rows,
 )
 from refsr_bench.collectors.curation.web import Web
-from refsr_bench.errors import ImageError, UsageError
+from refsr_bench.errors import ImageError, UsageError, first_few
 from refsr_bench.images import SUFFIXES, decode_image, read_bytes
 from refsr_bench.store import atomic_write_bytes, sha256_bytes
 
@@ -65,6 +65,8 @@ def take_folder(work: Path, folder: Path, captions: Mapping[str, str], licence: 
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file() and p.name[0] != ".")
     if not paths:
         raise UsageError(f"{folder}: holds no pictures", f"accepted suffixes: {' '.join(SUFFIXES)}")
+    if strangers := sorted(captions.keys() - {path.stem for path in paths}):
+        note(f"captions of no picture in {folder}: {', '.join(first_few(strangers, 10))}")
     known = {query.sha256 for query in read_rows(work / QUERIES, Query, note)}
     names = {query.name.casefold() for query in read_rows(work / QUERIES, Query)}
     with open_journal(work / QUERIES) as append:

@@ -19,6 +19,7 @@ import pytest
 from curation_server import __file__ as server_file
 from PIL import Image as PilImage
 
+from refsr_bench.collectors.curation.queries import take_folder
 from refsr_bench.collectors.curation.rows import ATTEMPTS, CANDIDATES, QUERIES, Candidate, Query, read_rows
 from refsr_bench.collectors.curation.search import searching
 
@@ -198,6 +199,17 @@ def test_what_is_missing_is_said_in_one_line(tmp_path: Path) -> None:
         assert message in done.stderr
         assert "Traceback" not in done.stderr
         assert not done.stdout
+
+
+def test_captions_of_no_query_are_named(tmp_path: Path, photographs: Path) -> None:
+    (tmp_path / "queries").mkdir()
+    shutil.copy(photographs / "coffee.png", tmp_path / "queries")
+    notes: list[str] = []
+    (query,) = take_folder(
+        tmp_path / "w", tmp_path / "queries", {"coffee": "a cup", "cofee": "a cap"}, "cc0-1.0", notes.append
+    )
+    assert query.text == "a cup"
+    assert notes == [f"captions of no picture in {tmp_path / 'queries'}: cofee"]
 
 
 def test_queries_are_drawn_and_every_attempt_is_a_row(tmp_path: Path, photographs: Path) -> None:
