@@ -51,7 +51,7 @@ def test_json_without_preview_and_nothing_is_replaced_unasked(tmp_path: Path, lr
         (("bicubik", "--out", "sr.png"), 2, "bicubic"),
         (("c2matching-small", "--out", "sr.png"), 2, "needs a reference"),
         (("bicubic", "--out", "sr.png", "--precision", "bf16"), 2, "precision"),
-        (("bicubic", "--out", "sr.png", "--ref", "none.png"), 4, "none.png"),
+        (("bicubic", "--out", "sr.png", "--ref", "none.png"), 2, "'none.png' does not exist"),
     ],
 )
 def test_faults_are_one_line(tmp_path: Path, lr: Path, arguments: tuple[str, ...], code: int, said: str) -> None:

@@ -18,16 +18,17 @@ if TYPE_CHECKING:
     from refsr_bench.schema import Image
 
 
+_PICTURE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
 @click.command()
 @click.argument("model_name", metavar="MODEL")
-@click.option(
-    "--lr", "lr_path", required=True, type=click.Path(path_type=Path), metavar="FILE", help="What to enlarge."
-)
+@click.option("--lr", "lr_path", required=True, type=_PICTURE, metavar="FILE", help="What to enlarge.")
 @click.option(
     "--ref",
     "ref_paths",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=_PICTURE,
     metavar="FILE",
     help="A sharp photograph of something similar; again for models that take several.",
 )
