@@ -54,6 +54,12 @@ def test_from_a_set_to_figures(transformed: Path, tmp_path: Path) -> None:
     assert board.output.count("never realistic scores") == 2  # pictures, and matches
 
 
+def test_missing_weights_are_told_before_anything_is_evaluated(transformed: Path, tmp_path: Path) -> None:
+    result = call("robustness", "identity", "ttsr", "--dataset", transformed, "--out", tmp_path / "runs")
+    assert "ttsr needs weights" in str(result.exception)
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -60,7 +60,6 @@ def robustness(
     from refsr_bench.cli.reporting import raise_failures
     from refsr_bench.cli.runner import (
         evaluate,
-        find_factory,
         knows_transforms,
         load_plugin,
         open_tasks,
@@ -70,8 +69,8 @@ def robustness(
     from refsr_bench.results.robustness import robustness_series, to_markdown
     from refsr_bench.results.rows import Run
 
-    for name in models:  # a wrong name is told before hours of work, not after
-        find_factory(name)
+    # Missing weights or a wrong option are told before hours of work on other models, not after.
+    plugins = [load_plugin(name, _settings_of(name, models, settings), {"device": device}) for name in models]
     (task,) = open_tasks(dataset, [find_protocol(protocol)], "first", limit)
     if not knows_transforms(task):
         raise UsageError(
@@ -80,8 +79,7 @@ def robustness(
         )
     place = out or Path("runs") / task.dataset.info.name / "robustness"
     finished = []
-    for name in models:
-        plugin = load_plugin(name, _settings_of(name, models, settings), {"device": device})
+    for plugin in plugins:
         finished += evaluate(plugin, [Target(task, place / plugin.card.name)], overwrite=overwrite)
         note(f"{plugin.card.name}: {finished[-1].target.run_dir}")
     series = robustness_series([Run(each.target.run_dir, tuple(each.rows)) for each in finished], METRICS)
