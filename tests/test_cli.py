@@ -465,6 +465,8 @@ def test_a_checkpoint_with_code_is_never_executed(tmp_path: Path) -> None:
 def test_a_run_folder_is_not_mixed(small_dataset: Path, tmp_path: Path) -> None:
     sr = small_dataset / "hr"
     assert run("score", sr, "--dataset", small_dataset, "--name", "x", "--out", tmp_path / "run").code == 0
+    outside = run("score", sr, "--dataset", small_dataset, "--name", "x/../../../../x", cwd=tmp_path)
+    assert_one_clear_line(outside, 2, "'scored-x/../../../../x' cannot name a folder of runs")
     result = run("eval", "bicubic", "--dataset", small_dataset, "--out", tmp_path / "run")
     assert_one_clear_line(result, 2, "holds a run with another model", "--overwrite")
     assert run("eval", "bicubic", "--dataset", small_dataset, "--out", tmp_path / "run", "--overwrite").code == 0

@@ -174,7 +174,9 @@ def _lr_source(lr: str, records: Sequence[Record]) -> str:
 
 
 def default_folder(task: Task, label: str) -> Path:
-    """Where a run of ``label`` goes unless told otherwise."""
+    """Where a run of ``label`` goes unless told otherwise; `UsageError` if the label would lead elsewhere."""
+    if Path(label).name != label or label == "..":
+        raise UsageError(f"{label!r} cannot name a folder of runs", "choose another name, or the folder with --out")
     how = "+".join(part for part in (task.refs_rule, task.lr, task.subset) if part not in (None, "protocol"))
     return Path("runs") / task.dataset.info.name / label / task.protocol.name / how
 
