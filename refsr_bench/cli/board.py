@@ -51,8 +51,8 @@ def leaderboard(
 
     Numbers with different signatures are never in one column, and never ranked together. --format html writes a
     folder of pages with every image's scores and pictures; it opens from disk; --json then prints what was written.
-    --check finds edited, removed, added,
-    repeated and foreign rows, files cut short, and metric definitions that are outdated.
+    --check finds edited, removed, added, repeated and foreign rows, files cut short, and metric definitions that are
+    outdated.
 
     \b
     Examples:

@@ -93,9 +93,7 @@ def write_panes(
     panes += [pane(f"ref{i}", "Reference", "ref", ref) for i, ref in enumerate(sample.refs, 1)]
     missing, overlays = [], []
     for item in wanted:
-        if (
-            "pictures" in item.info.scored
-        ):  # a matcher alone restores nothing, and matches only where the truth is known
+        if "pictures" in item.info.scored:  # a matcher alone restores nothing
             try:
                 sr = load_image(item.path)
                 if sr.shape != hr.shape:
