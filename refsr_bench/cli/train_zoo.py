@@ -78,9 +78,8 @@ def any_model(
         raise UsageError(f"{name!r} has no network to train here", did_you_mean(name, CARDS))
     run_dir = out or Path("runs") / "train" / name
     if resume and (run_dir / "run.json").is_file():
-        if sizes:
-            raise UsageError("sizes cannot change when a run goes on")
-        config = resume_values(run_dir, "l1", settings)
+        given = {"model": name, **({"sizes": _parse_sizes(sizes)} if sizes else {})}
+        config = resume_values(run_dir, "l1", settings, given)
     else:
         chosen = make_config("l1", settings=settings).model_dump()
         if data is not None and not any(setting.partition("=")[0].endswith("_share") for setting in settings):

@@ -90,6 +90,9 @@ def test_what_was_trained_is_evaluated_under_its_own_name(
     command = ["train", "edsr-baseline", "--photos", folder, "--size", "width=8", "--size", "blocks=1", *settings]
     trained = run_json(*command, "--threads", "1", "--out", tmp_path / "run")
     assert trained["steps"] == 4
+    assert run_json(*command, "--out", tmp_path / "run", "--resume")["steps"] == 4
+    other = run(*command, "--size", "width=16", "--out", tmp_path / "run", "--resume")
+    assert "sizes cannot change when a run goes on" in other.err
     done = run("eval", "edsr-baseline", "--set", f"weights={trained['weights']}", "--dataset", small_dataset,
                "--out", tmp_path / "eval")  # fmt: skip
     assert done.code == 0, done.err

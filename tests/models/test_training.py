@@ -308,6 +308,19 @@ def test_what_decides_a_run_cannot_change(student: Path) -> None:
     assert resume_values(student, "student", ["iterations=9"]).iterations == 9
 
 
+def test_the_command_that_began_a_run_goes_on_with_it(
+    pictures: Path, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(student.parent)
+    settings = [*TINY, f"extractor={student.name}"]
+    run_stage(tmp_path, "restoration", pictures, settings)
+    assert resume_values(tmp_path, "restoration", settings) == make_config("restoration", "small", settings)
+    monkeypatch.chdir(tmp_path)
+    assert resume_values(tmp_path, "restoration", [f"extractor={student}"]).extractor == str(student)
+    with pytest.raises(UsageError, match="extractor cannot change"):
+        resume_values(tmp_path, "restoration", settings)
+
+
 def test_a_loss_that_is_not_finite_stops_with_the_state_before_it(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

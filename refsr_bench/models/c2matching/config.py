@@ -7,7 +7,7 @@ folder. This file imports no torch.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,6 +21,8 @@ Stage = Literal["teacher", "student", "restoration"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+WeightsPath = Annotated[str, pydantic.AfterValidator(lambda text: str(Path(text).expanduser().resolve()))]
+"""A file or folder, stored in full: a run goes on and is exported from wherever the next command is given."""
 
 
 class StageConfig(Frozen):
@@ -41,7 +43,7 @@ class StageConfig(Frozen):
     """Largest gradient norm; 0: not limited, as released."""
     precision: Literal["float32", "bf16"] = "float32"
     seed: int = 10
-    weights: str | None = None
+    weights: WeightsPath | None = None
     """Weights to start from: the folder of a run, or a weight file of this stage's network."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay of the averaged copy of the network, which is what is validated and used; 0: none, as released."""
@@ -99,7 +101,7 @@ class StudentConfig(ContrastiveConfig):
     decay_at: tuple[Count, ...] = (72_545,)
     distillation_weight: Annotated[float, Field(ge=0)] = 15.0
     distillation_temperature: Positive = 0.15
-    teacher: str | None = None
+    teacher: WeightsPath | None = None
     """Run folder of the teacher; needed unless ``distillation_weight`` is 0."""
 
 
@@ -116,11 +118,11 @@ class RestorationConfig(StageConfig):
     """What is matched: the student's descriptors, or VGG-19's relu3_1, which the paper's ablation starts from."""
     dynagg: bool = True
     """Off: the network follows the matches as they are."""
-    extractor: str | None = None
+    extractor: WeightsPath | None = None
     """Run folder of the student, or a file of extractor weights; needed by the learned matcher."""
     reference_encoder: Literal["vgg19", "learned"] = "vgg19"
     """Where the reference features of the paper's network come from; the small one always learns its own."""
-    vgg19: str | None = None
+    vgg19: WeightsPath | None = None
     """A file of VGG-19 weights, for whatever needs them; without it the imported ones are looked for."""
     generator_schedule: Literal["constant-as-released", "steps-as-configured", "cosine", "cooldown"] = (
         "constant-as-released"
@@ -312,13 +314,23 @@ def stored_run(run_dir: Path) -> dict[str, Any]:
         raise IntegrityError(f"{run_dir / RUN_FILE} is damaged: {error}") from error
 
 
-def resume_values(run_dir: Path, stage: str, settings: Sequence[str]) -> AnyConfig:
-    """The configuration of a run that goes on: its own, with changes to fields that may change; else UsageError."""
+def resume_values(
+    run_dir: Path, stage: str, settings: Sequence[str], given: Mapping[str, object] | None = None
+) -> AnyConfig:
+    """The configuration of a run that goes on: its own, with changes to fields that may change; else UsageError.
+
+    Fields that are ``given``, or set to what they are, are no change: the command that began the run goes on with it.
+    """
     stored = stored_run(run_dir)
     if stored["stage"] != stage:
         raise UsageError(f"{run_dir} is a run of the {stored['stage']} stage, not of the {stage} stage")
-    changes = parse_settings(stage, settings)
-    for name in changes:
-        if name not in CHANGEABLE:
-            raise UsageError(f"{name} cannot change when a run goes on", f"these can: {', '.join(sorted(CHANGEABLE))}")
-    return validate(stage, {**stored["config"], **changes})
+    own = validate(stage, stored["config"])
+    asked = validate(stage, {**stored["config"], **parse_settings(stage, settings), **(given or {})})
+    changeable = CHANGEABLE & STAGES[stage].model_fields.keys()
+    for name in STAGES[stage].model_fields:
+        if getattr(asked, name) != getattr(own, name) and name not in changeable:
+            raise UsageError(
+                f"{run_dir}: {name} cannot change when a run goes on; it is {getattr(own, name)}",
+                f"these can: {', '.join(sorted(changeable))}",
+            )
+    return asked
