@@ -85,11 +85,11 @@ def c2matching(
       refsr-bench train c2matching --stage student --preset small --photos ~/photos --out runs/student
       refsr-bench train c2matching --stage restoration --loss gan --data cufed --set extractor=runs/student --dry-run
     """
-    from refsr_bench.models.c2matching.config import make_config, resume_values
+    from refsr_bench.models.c2matching.config import has_begun, make_config, resume_values
 
     run_dir = out or Path("runs") / "train" / f"c2matching-{stage}"
     asked = [*settings, *([f"loss={loss}"] if loss else []), *(["sync_batch=true"] if sync_batch else [])]
-    if resume and (run_dir / "run.json").is_file():
+    if resume and has_begun(run_dir):
         config = resume_values(run_dir, stage, asked)
     else:
         config = make_config(stage, preset, asked)
@@ -111,11 +111,11 @@ def pictures_from(
     data: str | None, photos: tuple[Path, ...], resumed: Path | None
 ) -> tuple[tuple[Source, ...], list[str]]:
     """The pictures to learn from and where they lie; a run that goes on remembers."""
-    from refsr_bench.models.c2matching.config import stored_run
+    from refsr_bench.models.c2matching.config import has_begun, stored_run
     from refsr_bench.models.c2matching.training_data import find_photographs, sources_of
     from refsr_bench.store import open_dataset, resolve_dataset
 
-    if data is None and not photos and resumed is not None and (resumed / "run.json").is_file():
+    if data is None and not photos and resumed is not None and has_begun(resumed):
         kind, *places = stored_run(resumed)["pictures_from"]
         data, photos = (places[0], ()) if kind == "data" else (None, tuple(Path(place) for place in places))
     if (data is None) == (not photos):
@@ -155,11 +155,12 @@ def _train_here(
     validation: str | None = None,
 ) -> Path:
     """Open the run folder and train; the first process shows the progress."""
-    from refsr_bench.models.c2matching.training import Listeners, open_run, stage_of, train
+    from refsr_bench.models.c2matching.training import Listeners, build, open_run, stage_of, train
 
     sources, places = found
-    open_run(run_dir, config, sources, places, place, resume)
     listeners = Listeners(validate=_validator(validation) if validation is not None else None)
+    build(config, sources, place)  # whatever is missing is said before a run folder exists
+    open_run(run_dir, config, sources, places, place, resume)
     if place.rank != 0:
         return train(run_dir, config, sources, place, listeners)
     note(f"{len(sources)} pictures; everything goes to {run_dir}")

@@ -70,14 +70,14 @@ def any_model(
       refsr-bench train NAME --data cufed --size width=32 --set iterations=50000 --dry-run
     """
     from refsr_bench.cli.train import pictures_from
-    from refsr_bench.models.c2matching.config import L1Config, make_config, resume_values, validate
+    from refsr_bench.models.c2matching.config import L1Config, has_begun, make_config, resume_values, validate
     from refsr_bench.models.zoo import CARDS
 
     name = str(context.info_name)
     if name not in CARDS:
         raise UsageError(f"{name!r} has no network to train here", did_you_mean(name, CARDS))
     run_dir = out or Path("runs") / "train" / name
-    if resume and (run_dir / "run.json").is_file():
+    if resume and has_begun(run_dir):
         given = {"model": name, **({"sizes": _parse_sizes(sizes)} if sizes else {})}
         config = resume_values(run_dir, "l1", settings, given)
     else:

@@ -18,12 +18,11 @@ from refsr_bench.errors import ManualStepNeeded, UsageError, did_you_mean
 from refsr_bench.models import zoo
 from refsr_bench.models.c2matching.checkpoints import (
     State,
-    list_checkpoints,
     load_checkpoint,
     save_tensors,
     start_average,
 )
-from refsr_bench.models.c2matching.config import L1Config
+from refsr_bench.models.c2matching.config import L1Config, list_checkpoints
 from refsr_bench.models.c2matching.loop import Journal, Place, apply_gradients, average, noting_signals, rate_at
 from refsr_bench.models.c2matching.loop import Progress as OnStep
 from refsr_bench.models.c2matching.roles import load_roles

@@ -18,14 +18,13 @@ from refsr_bench.images import encode_png
 from refsr_bench.models.c2matching import train_restoration
 from refsr_bench.models.c2matching.checkpoints import (
     State,
-    list_checkpoints,
     load_tensors,
     save_checkpoint,
     save_tensors,
     start_average,
     using_results,
 )
-from refsr_bench.models.c2matching.config import PRESETS, STAGES, make_config, resume_values
+from refsr_bench.models.c2matching.config import PRESETS, STAGES, list_checkpoints, make_config, resume_values
 from refsr_bench.models.c2matching.discriminator import Discriminator
 from refsr_bench.models.c2matching.extractor import Extractor
 from refsr_bench.models.c2matching.loop import Journal, Place, TrainingStopped, apply_gradients, rate_at
@@ -35,6 +34,7 @@ from refsr_bench.models.c2matching.small_model import load_small
 from refsr_bench.models.c2matching.training import Listeners, open_run, train
 from refsr_bench.models.c2matching.training_data import Examples, find_photographs
 from refsr_bench.models.vgg import VGG19
+from tests.test_cli import run
 
 CPU = Place(torch.device("cpu"))
 TINY = ["size_px=64", "batch=2", "workers=0", "iterations=4", "log_every=1", "checkpoint_every=2", "short_side_px=96"]
@@ -387,6 +387,22 @@ def test_an_unreadable_photograph_is_named(pictures: Path, tmp_path: Path) -> No
     (tmp_path / "photos" / "broken.png").write_bytes(b"not a picture")
     with pytest.raises(RefsrError, match=r"broken\.png"):
         run_stage(tmp_path / "run", "teacher", tmp_path / "photos", ["iterations=6"])
+
+
+def test_what_came_to_nothing_is_no_run_to_go_on_with(pictures: Path, tmp_path: Path) -> None:
+    shutil.copytree(pictures, tmp_path / "photos")
+    (tmp_path / "photos" / "broken.png").write_bytes(b"not a picture")
+    command = ["train", "c2matching", "--stage", "teacher", "--preset", "small", "--photos", tmp_path / "photos"]
+    command += [argument for setting in TINY for argument in ("--set", setting)]
+    command += ["--set", "checkpoint_every=9", "--out", tmp_path / "run"]
+    mistaken = run(*command, "--set", "weights=nowhere")
+    assert (mistaken.code, (tmp_path / "run").exists()) == (2, False)
+    assert run(*command, "--set", "iterations=6").code != 0
+    assert list_checkpoints(tmp_path / "run") == []
+    (tmp_path / "photos" / "broken.png").unlink()
+    assert "--resume" in run(*command, "--set", "seed=11").err
+    done = run(*command, "--set", "seed=11", "--resume")
+    assert done.code == 0, done.err
 
 
 # --- data ----------------------------------------------------------------------------------------------------------

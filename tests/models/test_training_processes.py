@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 
 from refsr_bench.images import encode_png
-from refsr_bench.models.c2matching.checkpoints import list_checkpoints, load_tensors, save_tensors
+from refsr_bench.models.c2matching.checkpoints import load_tensors, save_tensors
+from refsr_bench.models.c2matching.config import list_checkpoints
 from refsr_bench.models.vgg import VGG19
 
 TINY = ["size_px=64", "batch=4", "workers=0", "log_every=1", "short_side_px=96"]

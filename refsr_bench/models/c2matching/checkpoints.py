@@ -20,10 +20,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from refsr_bench.errors import IntegrityError, RefsrError
-from refsr_bench.models.c2matching.config import StageConfig
+from refsr_bench.models.c2matching.config import CHECKPOINTS, StageConfig, list_checkpoints
 from refsr_bench.models.weights import load_into
-
-CHECKPOINTS = "checkpoints"
 
 
 @dataclass
@@ -118,11 +116,6 @@ def save_checkpoint(run_dir: Path, state: State, config: StageConfig) -> Path:
     for old in list_checkpoints(run_dir)[: -config.keep]:
         shutil.rmtree(old)
     return folder
-
-
-def list_checkpoints(run_dir: Path) -> list[Path]:
-    """The complete checkpoints of a run, oldest first."""
-    return sorted(path for path in (run_dir / CHECKPOINTS).glob("step-*") if path.suffix != ".partial")
 
 
 def load_checkpoint(folder: Path, state: State) -> None:

@@ -247,6 +247,9 @@ LADDER: dict[str, dict[str, Any]] = {
 student, which learned without and with a teacher."""
 
 RUN_FILE = "run.json"
+CHECKPOINTS = "checkpoints"
+RESULTS = "weights"
+"""Folder of a run with the weights for use."""
 
 CHANGEABLE = frozenset(
     {"iterations", "workers", "checkpoint_every", "keep", "shard_mb", "log_every", "validate_every"}
@@ -312,6 +315,16 @@ def stored_run(run_dir: Path) -> dict[str, Any]:
         raise UsageError(f"{run_dir} holds no training run to go on with", "leave out --resume to start one") from None
     except ValueError as error:
         raise IntegrityError(f"{run_dir / RUN_FILE} is damaged: {error}") from error
+
+
+def list_checkpoints(run_dir: Path) -> list[Path]:
+    """The complete checkpoints of a run, oldest first."""
+    return sorted(path for path in (run_dir / CHECKPOINTS).glob("step-*") if path.suffix != ".partial")
+
+
+def has_begun(run_dir: Path) -> bool:
+    """Whether a folder holds a run to go on with; one that ended before its first checkpoint may begin otherwise."""
+    return (run_dir / RUN_FILE).is_file() and ((run_dir / RESULTS).is_dir() or bool(list_checkpoints(run_dir)))
 
 
 def resume_values(

@@ -11,15 +11,12 @@ from torch import Tensor, nn
 
 from refsr_bench.errors import UsageError
 from refsr_bench.models.c2matching import roles
-from refsr_bench.models.c2matching.config import RestorationConfig, StageConfig
+from refsr_bench.models.c2matching.config import RESULTS, RestorationConfig, StageConfig
 from refsr_bench.models.c2matching.extractor import Extractor
 from refsr_bench.models.c2matching.restoration import LIGHT, PAPER, Restoration
 from refsr_bench.models.c2matching.small import SmallConfig, SmallExtractor, SmallRestoration
 from refsr_bench.models.vgg import VGG19, load_vgg19
 from refsr_bench.models.weights import load_checkpoint, load_into
-
-RESULTS = "weights"
-"""Folder of a run with the weights for use."""
 
 
 def build_extractor(config: StageConfig, weights: str | None) -> nn.Module:

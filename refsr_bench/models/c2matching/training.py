@@ -19,13 +19,13 @@ from refsr_bench.errors import UsageError
 from refsr_bench.models.c2matching import networks
 from refsr_bench.models.c2matching.checkpoints import (
     State,
-    list_checkpoints,
     load_checkpoint,
     load_tensors,
     save_tensors,
     start_average,
 )
 from refsr_bench.models.c2matching.config import (
+    RESULTS,
     RUN_FILE,
     STAGES,
     AnyConfig,
@@ -33,6 +33,8 @@ from refsr_bench.models.c2matching.config import (
     RestorationConfig,
     StudentConfig,
     TeacherConfig,
+    has_begun,
+    list_checkpoints,
     stored_run,
     validate,
 )
@@ -72,8 +74,7 @@ def open_run(
     UsageError: the folder holds a run and ``resume`` is off, or a run on other pictures.
     """
     found = fingerprint(sources)
-    started = (run_dir / RUN_FILE).is_file()
-    if started and not resume:
+    if (run_dir / RUN_FILE).is_file() and not resume:
         raise UsageError(f"{run_dir} holds a training run already", "go on with --resume, or choose another --out")
     now = {
         "command": sys.argv[1:],
@@ -88,7 +89,7 @@ def open_run(
             "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         },
     }
-    if started:
+    if has_begun(run_dir):
         stored = stored_run(run_dir)
         if stored["pictures_fingerprint"] != found:
             raise UsageError(f"{run_dir} was trained on other pictures than these", "give the same ones to go on")
@@ -119,15 +120,11 @@ def train(
 ) -> Path:
     """Train the stage that ``config`` is of, from the last checkpoint if there is one; returns the weights' folder.
 
-    Building comes first: whatever is missing or does not fit is said before the first step.
+    Errors are those of `build`.
     """
-    check_sources(config, sources)
-    if config.batch % place.world:
-        raise UsageError(f"a batch of {config.batch} cannot be shared by {place.world} processes")
+    state, frozen = build(config, sources, place)
     listeners = listeners or Listeners()
     examples = Examples(config, sources)
-    torch.manual_seed(config.seed)
-    state, frozen = _build(config)
     looked_at = [net for net in (frozen if isinstance(frozen, tuple) else (frozen,)) if net is not None]
     for net in looked_at:
         net.to(place.device)
@@ -157,11 +154,18 @@ def train(
             train_teacher(config, examples, state, journal)
     if place.rank == 0:
         write_weights(run_dir, config, state)
-    return run_dir / networks.RESULTS
+    return run_dir / RESULTS
 
 
-def _build(config: AnyConfig) -> tuple[State, Any]:
-    """The stage's networks with their optimisers, and those it only looks at."""
+def build(config: AnyConfig, sources: Sequence[Source], place: Place) -> tuple[State, Any]:
+    """The stage's networks with their optimisers, and those it only looks at.
+
+    Whatever is missing or does not fit is said here: UsageError, or what reading weights raises.
+    """
+    check_sources(config, sources)
+    if config.batch % place.world:
+        raise UsageError(f"a batch of {config.batch} cannot be shared by {place.world} processes")
+    torch.manual_seed(config.seed)
     if isinstance(config, L1Config):
         raise UsageError("l1 is no stage of C2-Matching", "it trains the other models: refsr-bench train NAME")
     if isinstance(config, RestorationConfig):
@@ -183,7 +187,7 @@ def _build(config: AnyConfig) -> tuple[State, Any]:
 def write_weights(run_dir: Path, config: AnyConfig, state: State) -> None:
     """Write the networks' weights for use into the run's ``weights`` folder, with what they are."""
     results = {name: state.result(name) for name in state.nets}
-    _write(run_dir / networks.RESULTS, config, results, state.step)
+    _write(run_dir / RESULTS, config, results, state.step)
 
 
 def export_weights(run_dir: Path, folder: Path) -> int:
