@@ -74,3 +74,14 @@ def pixel_shuffle_tail(channels: int) -> nn.Sequential:
     return nn.Sequential(
         conv(channels, 4 * channels), nn.PixelShuffle(2), conv(channels, 4 * channels), nn.PixelShuffle(2)
     )
+
+
+def sample_inside(features: Tensor, grid: Tensor) -> Tensor:
+    """Sample ``(B, C, H', W')`` bilinearly at ``grid`` ``(B, H, W, 2)``, in [-1, 1], positions held inside the map.
+
+    NaN positions, of a network that diverged, make all samples NaN: on a CPU PyTorch would read them as the corner, so
+    that the loss looked sound, and end the process in the backward pass.
+    """
+    if not grid.is_cuda and grid.isnan().any():
+        features, grid = features * torch.nan, grid.nan_to_num()
+    return F.grid_sample(features, grid, padding_mode="border", align_corners=True)

@@ -55,6 +55,17 @@ def pictures(height: int, width: int, *, seed: int = 0) -> tuple[np.ndarray, np.
     return lr, rng.integers(0, 256, (4 * height, 4 * width, 3), dtype=np.uint8)
 
 
+@pytest.mark.parametrize(("name", "part"), [("crossnet", "FlowNet"), ("masa", "")])
+def test_what_diverged_shows_in_the_output(name: str, part: str) -> None:
+    """Training then stops itself, where an output that looks sound, or a search that fails, would end otherwise."""
+    of = method.find_method(name)
+    parts = method.random_parts(of, torch.device("cpu"), TINY[name])
+    for parameter in parts.network.get_submodule(part).parameters():
+        torch.nn.init.constant_(parameter, torch.nan)
+    lr, ref = pictures(16, 16)
+    assert method.restore_tensor(of, parts, lr, [ref]).isnan().all()
+
+
 @pytest.mark.parametrize("name", PARTS)
 def test_parameters_are_those_of_the_released_definitions(name: str) -> None:
     network = network_on_meta(name)

@@ -43,6 +43,15 @@ def test_sampling_follows_the_flow() -> None:
     assert torch.allclose(sample_at(features, flow), features[:, :, 2:10, 5:13], atol=1e-5)
 
 
+def test_an_unknown_flow_shows_in_what_is_sampled() -> None:
+    flow = torch.zeros(1, 8, 8, 2)
+    flow[0, 3, 3, 0] = torch.nan
+    flow.requires_grad_()
+    sampled = sample_at(torch.rand(1, 3, 20, 30), flow)
+    assert sampled.isnan().all()  # before PyTorch, given NaN, ends the process in the backward pass
+    sampled.sum().backward()
+
+
 def test_dense_loss_prefers_the_truth() -> None:
     torch.manual_seed(0)
     features = torch.randn(1, 16, 10, 12)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from refsr_bench.errors import RefsrError
 from refsr_bench.models.c2matching.checkpoints import State, save_checkpoint, update_average
-from refsr_bench.models.c2matching.config import StageConfig
+from refsr_bench.models.c2matching.config import StageConfig, list_checkpoints
 from refsr_bench.models.ranks import process_group
 
 
@@ -162,7 +162,10 @@ class Journal:
         state, config = self.state, self.config
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad:
-            kept = self._save() if self.place.rank == 0 else None
+            if self.place.rank == 0:
+                self._save()
+            wait_for_all(self.place)  # torchrun ends all processes as soon as one has failed
+            kept = list_checkpoints(self.run_dir)[-1]
             raise TrainingStopped(
                 f"{self.run_dir}: {', '.join(bad)} not finite in step {state.step + 1}; nothing was moved by it",
                 f"the state before it is {kept}; lower the learning rate: --resume --set learning_rate=…",

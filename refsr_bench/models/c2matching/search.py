@@ -64,7 +64,10 @@ def bound_features(feat_in: Tensor, feat_ref: Tensor, residual: float = RESIDUAL
     mean_in, mean_ref = (feat.mean((1, 2)) for feat in (feat_in, feat_ref))
     centred = [feat - mean[:, None, None] for feat, mean in ((feat_in, mean_in), (feat_ref, mean_ref))]
     everything = torch.cat([feat.flatten(1) for feat in centred], dim=1)
-    variance, axes = torch.linalg.eigh((everything @ everything.T).double())
+    products = everything @ everything.T
+    if not products.isfinite().all():  # features of a network that diverged, which have no axes
+        return unbounded(feat_in, feat_ref)
+    variance, axes = torch.linalg.eigh(products.double())
     left_out = (variance.clamp(min=0).cumsum(0) / variance.sum()).flip(0)  # without the first 0, 1, 2 … channels
     enough = (left_out <= residual).nonzero()
     kept = -(-(int(enough[0]) + 3) // LANES) * LANES - 3 if len(enough) else channels

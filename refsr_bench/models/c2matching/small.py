@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from refsr_bench.models.blocks import sample_inside
 from refsr_bench.models.c2matching.exact import PATCH
 from refsr_bench.models.c2matching.extractor import STRIDE
 from refsr_bench.models.c2matching.matching import match_patches
@@ -304,4 +305,4 @@ def sample_at(features: Tensor, flow: Tensor) -> Tensor:
     x = torch.arange(width, device=flow.device, dtype=flow.dtype)
     at_x = (flow[..., 0] + x) * (2 / max(1, features.shape[3] - 1)) - 1
     at_y = (flow[..., 1] + y) * (2 / max(1, features.shape[2] - 1)) - 1
-    return F.grid_sample(features, torch.stack([at_x, at_y], -1), padding_mode="border", align_corners=True)
+    return sample_inside(features, torch.stack([at_x, at_y], -1))

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, cat, nn
-from torch.nn import functional as F
 
 from refsr_bench.images import pad_zero, resize_bicubic
+from refsr_bench.models.blocks import sample_inside
 from refsr_bench.models.method import Method, Parts, first_guess
 from refsr_bench.models.refsr import UNIT
 from refsr_bench.models.released import released_keys
@@ -130,7 +130,7 @@ def warp(feature: Tensor, flow: Tensor) -> Tensor:
     y = torch.arange(height, device=flow.device).view(1, -1, 1) + flow[:, 1]
     x = torch.arange(width, device=flow.device).view(1, 1, -1) + flow[:, 0]
     grid = torch.stack([2 * x / max(width - 1, 1) - 1, 2 * y / max(height - 1, 1) - 1], -1)
-    return F.grid_sample(feature, grid, mode="bilinear", padding_mode="border", align_corners=True)
+    return sample_inside(feature, grid)
 
 
 class CrossNet(nn.Module):
