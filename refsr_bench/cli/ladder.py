@@ -12,6 +12,7 @@ from refsr_bench.cli.output import note
 
 if TYPE_CHECKING:
     from refsr_bench.models.c2matching.training_data import Source
+    from refsr_bench.protocols.evaluate import Task
 
     Found = tuple[tuple[Source, ...], list[str]]
 
@@ -29,10 +30,13 @@ def climb(
     train_here: Callable[..., Path],
 ) -> None:
     """Train the two students and the four rungs, skipping what is finished; then evaluate and draw."""
+    from refsr_bench.cli.runner import open_tasks
     from refsr_bench.models.c2matching.config import LADDER, make_config
     from refsr_bench.models.c2matching.loop import joined
     from refsr_bench.models.tensors import select_device
+    from refsr_bench.protocols.spec import DEFAULT
 
+    [task] = open_tasks(dataset, [DEFAULT], None, None)  # before hours of training for it
     restoration_steps, contrastive_steps = steps
     length = f"iterations={contrastive_steps}"
     plan: list[tuple[str, str, list[str]]] = [
@@ -54,18 +58,16 @@ def climb(
             else:
                 train_here(out / name, config, found, place, True)
         if place.rank == 0:
-            _evaluate(list(LADDER), dataset, out, device)
+            _evaluate(list(LADDER), task, out, device)
 
 
-def _evaluate(rungs: list[str], dataset: str, out: Path, device: str) -> None:
+def _evaluate(rungs: list[str], task: Task, out: Path, device: str) -> None:
     from refsr_bench.cli.figures import ablation, crops
     from refsr_bench.cli.reporting import report
-    from refsr_bench.cli.runner import evaluate, load_plugin, open_tasks
+    from refsr_bench.cli.runner import evaluate, load_plugin
     from refsr_bench.protocols.evaluate import Target
-    from refsr_bench.protocols.spec import DEFAULT
     from refsr_bench.protocols.subsets import select_subset
 
-    [task] = open_tasks(dataset, [DEFAULT], None, None)
     finished = []
     for rung in rungs:
         options = [f"weights={out / rung}", f"label={rung}"]
@@ -80,7 +82,7 @@ def _evaluate(rungs: list[str], dataset: str, out: Path, device: str) -> None:
     report(finished, False)
     invoke = click.get_current_context().invoke
     invoke(ablation, **figure, labels=tuple(rungs), subset=subset, paper=True, out=out / "ablation.pdf", width="column")
-    strips = {"samples": tuple(gains[:STRIPS]), "boxes": (), "dataset": dataset}
+    strips = {"samples": tuple(gains[:STRIPS]), "boxes": (), "dataset": str(task.dataset.root)}
     invoke(crops, **figure, **strips, out=out / "strips.pdf", width="page")
 
 
