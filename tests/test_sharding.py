@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_cli import Result, run
+from tests.test_cli import Result, run, run_json
 
 RANKED = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
 
@@ -55,6 +55,22 @@ def test_merging_leaves_other_runs_as_they_are(small_dataset: Path, tmp_path: Pa
     assert (alone.code, "made elsewhere" in alone.err) == (2, True), alone
     assert run("merge", runs, "--dataset", small_dataset).code == 2
     assert {path: path.read_bytes() for path in runs.rglob("run.json")} == before
+
+
+def test_runs_of_two_models_are_merged_into_one_leaderboard(small_dataset: Path, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("one", "two", "three")]
+    evaluate(small_dataset, folders[0])
+    assert evaluate(small_dataset, folders[1], "--set", "untrained=yes", model="srcnn").code == 0
+    evaluate(small_dataset, folders[2], "--protocol", "ttsr-2020")
+    merged = run("merge", *folders[:2], "--dataset", small_dataset)
+    assert merged.code == 0, merged.err
+    assert "| srcnn-untrained " in merged.out
+    assert "| bicubic " in merged.out
+    assert all(str(folder) in merged.out for folder in folders[:2])
+    assert "protocols" not in merged.out
+    document = run_json("merge", *folders[:2], "--dataset", small_dataset)
+    assert {line["model"] for line in document["tables"][0]["lines"]} == {"srcnn-untrained", "bicubic"}
+    assert "under 2 protocols" in run("merge", folders[0], folders[2], "--dataset", small_dataset).out
 
 
 def test_parts_from_two_machines(small_dataset: Path, tmp_path: Path, plain: bytes) -> None:

@@ -1,4 +1,4 @@
-"""How an evaluation's result is printed: one run, or what the choice of references or protocols does."""
+"""How an evaluation's result is printed: tables of runs, or what the choice of references or protocols does."""
 
 from __future__ import annotations
 
@@ -16,16 +16,21 @@ if TYPE_CHECKING:
 
 
 def report(runs: Sequence[Finished], as_json: bool) -> None:
-    """Print one run's table or, of several, how references or protocols move the scores.
+    """Print one run's table; of one model on one dataset, how references or protocols move the scores; else tables.
 
     `ItemsFailed` if samples failed.
     """
+    subjects = {(run.info.model.name, run.info.dataset) for run in runs}
+    rules = {run.target.task.refs_rule for run in runs}
+    protocols = {run.target.task.protocol.name for run in runs}
     if len(runs) == 1:
         _report_one(runs[0], as_json)
-    elif len({run.target.task.refs_rule for run in runs}) > 1:
+    elif (len(subjects), len(rules), len(protocols)) == (1, len(runs), 1):
         _report_sensitivity(runs, as_json)
-    elif runs:
+    elif (len(subjects), len(rules), len(protocols)) == (1, 1, len(runs)):
         _report_effects(runs, as_json)
+    elif runs:
+        _report_tables(runs, as_json)
     raise_failures(runs)
 
 
@@ -51,6 +56,21 @@ def _report_one(finished: Finished, as_json: bool) -> None:
         what = "matches" if info.file_pattern.endswith(".npz") else "restored images"
         click.echo(to_markdown(tables))
         click.echo(f"run folder: {run_dir}\n{what}: {images}")
+
+
+def _report_tables(runs: Sequence[Finished], as_json: bool) -> None:
+    """The leaderboard of runs that differ in more than one thing, or in their models or datasets."""
+    from refsr_bench.results.formats import to_json, to_markdown
+    from refsr_bench.results.leaderboard import make_tables
+    from refsr_bench.results.rows import Run
+
+    tables = make_tables([Run(run.target.run_dir, tuple(run.rows), run.info) for run in runs])
+    folders = [str(run.target.run_dir) for run in runs]
+    if as_json:
+        print_json({"tables": to_json(tables), "run_dirs": folders})
+    else:
+        click.echo(to_markdown(tables))
+        click.echo("run folders:\n" + "\n".join(f"  {folder}" for folder in folders))
 
 
 def _report_effects(runs: Sequence[Finished], as_json: bool) -> None:
