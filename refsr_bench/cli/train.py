@@ -155,6 +155,7 @@ def _train_here(
     validation: str | None = None,
 ) -> Path:
     """Open the run folder and train; the first process shows the progress."""
+    from refsr_bench.models.c2matching.config import ContrastiveConfig, has_begun
     from refsr_bench.models.c2matching.training import Listeners, build, open_run, stage_of, train
 
     sources, places = found
@@ -164,6 +165,9 @@ def _train_here(
     if place.rank != 0:
         return train(run_dir, config, sources, place, listeners)
     note(f"{len(sources)} pictures; everything goes to {run_dir}")
+    is_triplet = isinstance(config, ContrastiveConfig) and config.contrastive_loss == "triplet"
+    if is_triplet and config.weights is None and not has_begun(run_dir):
+        note("the triplet loss starts from random weights here, in the paper from ImageNet's: --set weights=FILE")
     with show_progress(f"{stage_of(config)} on {place.device}", config.iterations) as advance:
 
         def on_step(step: int, total: int, values: Mapping[str, float]) -> None:

@@ -198,6 +198,11 @@ def test_a_distilled_student(pictures: Path, student: Path, tmp_path: Path) -> N
     assert all(line["distillation"] > 0 for line in log_of(tmp_path))
 
 
+def test_a_teacher_that_nothing_is_learned_from_is_refused(pictures: Path, student: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="distillation_weight is 0"):
+        run_stage(tmp_path, "student", pictures, [f"teacher={student}"])
+
+
 def test_the_papers_losses_train_its_extractor(pictures: Path, tmp_path: Path) -> None:
     config = make_config("teacher", settings=["iterations=2", "batch=1", "workers=0", "size_px=80", "log_every=1"])
     sources = find_photographs([pictures])
@@ -397,7 +402,9 @@ def test_what_came_to_nothing_is_no_run_to_go_on_with(pictures: Path, tmp_path: 
     command += ["--set", "checkpoint_every=9", "--out", tmp_path / "run"]
     mistaken = run(*command, "--set", "weights=nowhere")
     assert (mistaken.code, (tmp_path / "run").exists()) == (2, False)
-    assert run(*command, "--set", "iterations=6").code != 0
+    failed = run(*command, "--set", "iterations=6", "--set", "contrastive_loss=triplet")
+    assert failed.code != 0
+    assert "starts from random weights" in failed.err
     assert list_checkpoints(tmp_path / "run") == []
     (tmp_path / "photos" / "broken.png").unlink()
     assert "--resume" in run(*command, "--set", "seed=11").err

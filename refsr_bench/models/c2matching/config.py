@@ -75,7 +75,7 @@ class ContrastiveConfig(StageConfig):
     """``steps``: a tenth after each of ``decay_at``, as released; ``cooldown``: falls to 0 over the last fifth."""
     decay_at: tuple[Count, ...] = ()
     contrastive_loss: Literal["triplet", "dense"] = "triplet"
-    """The paper's, which starts from ImageNet weights, or cross-entropy over all cells, which needs none."""
+    """The paper's, which starts from ImageNet weights (``weights``), or cross-entropy over all cells: needs none."""
     margin: float = 1.0
     dense_temperature: Positive = 0.07
     sampler: Literal["as-released", "centred", "wide"] = "as-released"
@@ -102,7 +102,7 @@ class StudentConfig(ContrastiveConfig):
     distillation_weight: Annotated[float, Field(ge=0)] = 15.0
     distillation_temperature: Positive = 0.15
     teacher: WeightsPath | None = None
-    """Run folder of the teacher; needed unless ``distillation_weight`` is 0."""
+    """Run folder of the teacher; needed unless ``distillation_weight`` is 0, as it is in the preset ``small``."""
 
 
 class RestorationConfig(StageConfig):

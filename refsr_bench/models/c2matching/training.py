@@ -180,6 +180,11 @@ def build(config: AnyConfig, sources: Sequence[Source], place: Place) -> tuple[S
     assert isinstance(config, StudentConfig)
     if config.distillation_weight > 0 and config.teacher is None:
         raise UsageError("the student needs a teacher", "--set teacher=RUN, or --set distillation_weight=0")
+    if config.distillation_weight == 0 and config.teacher is not None:  # 0 is the small preset's
+        raise UsageError(
+            f"the student would learn nothing from the teacher {config.teacher}: distillation_weight is 0",
+            "--set distillation_weight=15 as in the paper, or leave out the teacher",
+        )
     teacher = networks.build_extractor(config, config.teacher) if config.teacher is not None else None
     return student_state(config, net), teacher
 
