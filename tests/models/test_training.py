@@ -31,7 +31,7 @@ from refsr_bench.models.c2matching.loop import Journal, Place, TrainingStopped, 
 from refsr_bench.models.c2matching.restoration import Restoration
 from refsr_bench.models.c2matching.small import SmallConfig, SmallRestoration
 from refsr_bench.models.c2matching.small_model import load_small
-from refsr_bench.models.c2matching.training import Listeners, open_run, train
+from refsr_bench.models.c2matching.training import Listeners, export_weights, open_run, train
 from refsr_bench.models.c2matching.training_data import Examples, find_photographs
 from refsr_bench.models.vgg import VGG19
 from tests.test_cli import run
@@ -392,6 +392,26 @@ def test_an_unreadable_photograph_is_named(pictures: Path, tmp_path: Path) -> No
     (tmp_path / "photos" / "broken.png").write_bytes(b"not a picture")
     with pytest.raises(RefsrError, match=r"broken\.png"):
         run_stage(tmp_path / "run", "teacher", tmp_path / "photos", ["iterations=6"])
+
+
+def test_an_export_is_whole_or_not_there(
+    pictures: Path, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(student, tmp_path / "student")
+    monkeypatch.chdir(tmp_path)
+    run_stage(tmp_path / "run", "restoration", pictures, ["extractor=student"])
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for _ in range(2):
+        assert export_weights(tmp_path / "run", tmp_path / "export") == 4
+        assert same_tensors(tmp_path / "export", tmp_path / "run" / "weights")
+    (tmp_path / "export" / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match="holds other files"):
+        export_weights(tmp_path / "run", tmp_path / "export")
+    shutil.rmtree(tmp_path / "student")
+    with pytest.raises(UsageError, match="no finished extractor weights"):
+        export_weights(tmp_path / "run", tmp_path / "second")
+    assert not (tmp_path / "second").exists()
 
 
 def test_what_came_to_nothing_is_no_run_to_go_on_with(pictures: Path, tmp_path: Path) -> None:

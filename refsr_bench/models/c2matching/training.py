@@ -49,7 +49,7 @@ from refsr_bench.models.c2matching.validation import draw_pictures
 from refsr_bench.models.memory import reused_memory
 from refsr_bench.models.weights import load_checkpoint as read_weights
 from refsr_bench.models.winograd import has_winograd, use_winograd
-from refsr_bench.store import atomic_write_json
+from refsr_bench.store import atomic_write_json, publishing
 
 
 class Listeners(NamedTuple):
@@ -217,24 +217,31 @@ def export_weights(run_dir: Path, folder: Path) -> int:
 
 
 def _write(folder: Path, config: AnyConfig, results: Mapping[str, Mapping[str, Tensor]], step: int) -> None:
-    """Results by network; a restoration's folder gets the extractor it was trained with, too: all a model needs."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, tensors in results.items():
-        if name != "critic":
-            save_tensors(folder, name, tensors)
-    described: dict[str, Any] = {"network": config.network, "stage": stage_of(config), "step": step}
-    dynagg = config.dynagg if isinstance(config, RestorationConfig) else True
-    if config.network == "small":
-        described["sizes"] = SmallConfig(dynagg=dynagg).model_dump(mode="json")
-    else:
-        described["dynagg"] = dynagg
-    if isinstance(config, RestorationConfig) and config.matcher == "learned" and config.extractor is not None:
-        save_tensors(folder, "extractor", read_weights(networks.find_weights(config.extractor, "extractor")))
-    elif isinstance(config, RestorationConfig) and config.matcher == "vgg19":
-        vgg = networks.load_vgg(config, ("relu3_1",))
-        save_tensors(folder, "extractor", vgg.state_dict())
-        described["vgg19"] = vgg.convention
-    atomic_write_json(folder / DESCRIPTION, described)
+    """Results by network; a restoration's folder gets the extractor it was trained with, too: all a model needs.
+
+    The folder is there whole or not at all; UsageError if there is one that holds anything else.
+    """
+    with publishing(folder, _holds_weights_alone, "set of weights") as work:
+        for name, tensors in results.items():
+            if name != "critic":
+                save_tensors(work, name, tensors)
+        described: dict[str, Any] = {"network": config.network, "stage": stage_of(config), "step": step}
+        dynagg = config.dynagg if isinstance(config, RestorationConfig) else True
+        if config.network == "small":
+            described["sizes"] = SmallConfig(dynagg=dynagg).model_dump(mode="json")
+        else:
+            described["dynagg"] = dynagg
+        if isinstance(config, RestorationConfig) and config.matcher == "learned" and config.extractor is not None:
+            save_tensors(work, "extractor", read_weights(networks.find_weights(config.extractor, "extractor")))
+        elif isinstance(config, RestorationConfig) and config.matcher == "vgg19":
+            vgg = networks.load_vgg(config, ("relu3_1",))
+            save_tensors(work, "extractor", vgg.state_dict())
+            described["vgg19"] = vgg.convention
+        atomic_write_json(work / DESCRIPTION, described)
+
+
+def _holds_weights_alone(folder: Path) -> bool:
+    return all(path.suffix == ".safetensors" or path.name == DESCRIPTION for path in folder.iterdir())
 
 
 def stage_of(config: AnyConfig) -> str:
