@@ -13,7 +13,7 @@ from refsr_bench.cli.train_zoo import TrainGroup, any_model
 from refsr_bench.errors import UsageError
 
 if TYPE_CHECKING:
-    from refsr_bench.models.c2matching.config import AnyConfig
+    from refsr_bench.models.c2matching.config import StageConfig
     from refsr_bench.models.c2matching.loop import Place
     from refsr_bench.models.c2matching.training_data import Source
 
@@ -85,7 +85,7 @@ def c2matching(
       refsr-bench train c2matching --stage student --preset small --photos ~/photos --out runs/student
       refsr-bench train c2matching --stage restoration --loss gan --data cufed --set extractor=runs/student --dry-run
     """
-    from refsr_bench.models.c2matching.config import has_begun, make_config, resume_values
+    from refsr_bench.models.c2matching.config import StageConfig, has_begun, make_config, resume_values
 
     run_dir = out or Path("runs") / "train" / f"c2matching-{stage}"
     asked = [*settings, *([f"loss={loss}"] if loss else []), *(["sync_batch=true"] if sync_batch else [])]
@@ -93,6 +93,8 @@ def c2matching(
         config = resume_values(run_dir, stage, asked)
     else:
         config = make_config(stage, preset, asked)
+    if not isinstance(config, StageConfig):
+        raise UsageError("l1 is no stage of C2-Matching", "it trains the other models: refsr-bench train NAME")
     if dry_run:
         print_json(config.model_dump(mode="json"))
         return
@@ -128,7 +130,7 @@ def pictures_from(
 
 def _run(
     run_dir: Path,
-    config: AnyConfig,
+    config: StageConfig,
     found: tuple[tuple[Source, ...], list[str]],
     resume: bool,
     validation: str | None,
@@ -148,7 +150,7 @@ def _run(
 
 def _train_here(
     run_dir: Path,
-    config: AnyConfig,
+    config: StageConfig,
     found: tuple[tuple[Source, ...], list[str]],
     place: Place,
     resume: bool,

@@ -76,6 +76,8 @@ def any_model(
     name = str(context.info_name)
     if name not in CARDS:
         raise UsageError(f"{name!r} has no network to train here", did_you_mean(name, CARDS))
+    if own := [setting for setting in settings if setting.startswith(("model=", "sizes="))]:
+        raise UsageError(f"--set {own[0]!r} is said otherwise", "train NAME --size ARGUMENT=N")
     run_dir = out or Path("runs") / "train" / name
     if resume and has_begun(run_dir):
         given = {"model": name, **({"sizes": _parse_sizes(sizes)} if sizes else {})}

@@ -107,6 +107,9 @@ def test_what_was_trained_is_evaluated_under_its_own_name(
 def test_what_cannot_be_trained_is_said_first(tmp_path: Path, photographs: Path) -> None:
     assert "did you mean" in run("train", "edsr-baselin", "--photos", photographs).err
     assert "has no network to train here" in run("train", "bicubic", "--photos", photographs).err
+    for setting in ("loss=gan", "network=small", "precision=bf16", "model=rcan"):
+        refused = run("train", "srcnn", "--photos", photographs, "--set", setting, "--dry-run")
+        assert (refused.code, setting.partition("=")[0] in refused.err) == (2, True)
     config = run_json("train", "ttsr", "--data", "cufed", "--size", "blocks=1,1,1,1", "--dry-run")
     assert (config["own_share"], config["sizes"], config["model"]) == (1.0, {"blocks": [1, 1, 1, 1]}, "ttsr")
     with pytest.raises(ManualStepNeeded, match="begins with VGG-19 inside"):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from refsr_bench.errors import IntegrityError, RefsrError
-from refsr_bench.models.c2matching.config import CHECKPOINTS, StageConfig, list_checkpoints
+from refsr_bench.models.c2matching.config import CHECKPOINTS, RunConfig, list_checkpoints
 from refsr_bench.models.weights import load_into
 
 
@@ -81,7 +81,7 @@ def update_average(state: State, decay: float) -> None:
             kept.copy_(value)
 
 
-def save_checkpoint(run_dir: Path, state: State, config: StageConfig) -> Path:
+def save_checkpoint(run_dir: Path, state: State, config: RunConfig) -> Path:
     """Write the state into a folder of its own and rename it into place; the oldest beyond ``keep`` are removed.
 
     RefsrError where the disk is full: what is there stays whole.

@@ -25,11 +25,9 @@ WeightsPath = Annotated[str, pydantic.AfterValidator(lambda text: str(Path(text)
 """A file or folder, stored in full: a run goes on and is exported from wherever the next command is given."""
 
 
-class StageConfig(Frozen):
-    """Fields of every stage."""
+class RunConfig(Frozen):
+    """Fields of every training run."""
 
-    network: Literal["paper", "light", "small"] = "paper"
-    """The paper's sizes, those of its C2-Matching-light (whose extractor is the paper's), or those of `small`."""
     iterations: Count
     """Optimiser steps."""
     batch: Count
@@ -41,10 +39,7 @@ class StageConfig(Frozen):
     """Steps over which the learning rate rises from 0; 0: none, as released."""
     clip_norm: Annotated[float, Field(ge=0)] = 0.0
     """Largest gradient norm; 0: not limited, as released."""
-    precision: Literal["float32", "bf16"] = "float32"
     seed: int = 10
-    weights: WeightsPath | None = None
-    """Weights to start from: the folder of a run, or a weight file of this stage's network."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay of the averaged copy of the network, which is what is validated and used; 0: none, as released."""
     size_px: Annotated[int, Field(ge=32, multiple_of=4)] = 160
@@ -62,6 +57,16 @@ class StageConfig(Frozen):
     """Largest weight file of a checkpoint, in MB; 0: no limit."""
     log_every: Count = 20
     """Optimiser steps between two lines of log.jsonl."""
+
+
+class StageConfig(RunConfig):
+    """Fields of every stage of C2-Matching."""
+
+    network: Literal["paper", "light", "small"] = "paper"
+    """The paper's sizes, those of its C2-Matching-light (whose extractor is the paper's), or those of `small`."""
+    precision: Literal["float32", "bf16"] = "float32"
+    weights: WeightsPath | None = None
+    """Weights to start from: the folder of a run, or a weight file of this stage's network."""
     validate_every: Annotated[int, Field(ge=0)] = 0
     """Optimiser steps between two validations; 0: only at the end, if a data set for it is given."""
 
@@ -105,39 +110,15 @@ class StudentConfig(ContrastiveConfig):
     """Run folder of the teacher; needed unless ``distillation_weight`` is 0, as it is in the preset ``small``."""
 
 
-class RestorationConfig(StageConfig):
-    """Stage 3: the restoration network."""
+class ReferenceConfig(RunConfig):
+    """Fields of every run that learns to restore, with references."""
 
-    iterations: Count = 255_000
-    batch: Count = 9
-    learning_rate: Positive = 1e-4
-    loss: Literal["rec", "gan"] = "rec"
-    uses_reference: bool = True
-    """Off: the small network learns to restore without one, at a third of the cost, before the reference joins."""
-    matcher: Literal["learned", "vgg19"] = "learned"
-    """What is matched: the student's descriptors, or VGG-19's relu3_1, which the paper's ablation starts from."""
-    dynagg: bool = True
-    """Off: the network follows the matches as they are."""
-    extractor: WeightsPath | None = None
-    """Run folder of the student, or a file of extractor weights; needed by the learned matcher."""
-    reference_encoder: Literal["vgg19", "learned"] = "vgg19"
-    """Where the reference features of the paper's network come from; the small one always learns its own."""
-    vgg19: WeightsPath | None = None
-    """A file of VGG-19 weights, for whatever needs them; without it the imported ones are looked for."""
     generator_schedule: Literal["constant-as-released", "steps-as-configured", "cosine", "cooldown"] = (
         "constant-as-released"
     )
     """The release configures steps and never applies them; ``cooldown``: constant, the last fifth falling to 0."""
     decay_at: tuple[Count, ...] = (72_545, 211_040)
-    """Steps of ``steps-as-configured``, and always those of the critic."""
-    warm_up: Annotated[int, Field(ge=0)] = 10_000
-    """Steps of L1 alone before ``gan`` adds its two losses."""
-    perceptual_weight: Annotated[float, Field(ge=0)] = 1e-4
-    adversarial_weight: Annotated[float, Field(ge=0)] = 1e-6
-    penalty_weight: Annotated[float, Field(ge=0)] = 10.0
-    critic_learning_rate: Positive = 1e-4
-    sync_batch: bool = False
-    """Let ``gan``'s batch-wide terms (batch norm, perceptual norm) see the pairs of all processes."""
+    """Steps of ``steps-as-configured``, and always those of a critic."""
     own_share: Share = 1.0
     """References: the data set's own;"""
     same_share: Share = 0.0
@@ -156,16 +137,49 @@ class RestorationConfig(StageConfig):
     """Share of ``same_share`` whose brightness, contrast and JPEG quality differ."""
 
     @pydantic.model_validator(mode="after")
-    def _shares_add_up(self) -> RestorationConfig:
+    def _shares_add_up(self) -> ReferenceConfig:
         total = self.own_share + self.same_share + self.other_share + self.lr_share + self.black_share
         if abs(total - 1) > 1e-6:
             raise ValueError(f"the five shares of references add up to {total:g}, not to 1")
+        return self
+
+
+class RestorationConfig(ReferenceConfig, StageConfig):
+    """Stage 3: the restoration network."""
+
+    iterations: Count = 255_000
+    batch: Count = 9
+    learning_rate: Positive = 1e-4
+    loss: Literal["rec", "gan"] = "rec"
+    uses_reference: bool = True
+    """Off: the small network learns to restore without one, at a third of the cost, before the reference joins."""
+    matcher: Literal["learned", "vgg19"] = "learned"
+    """What is matched: the student's descriptors, or VGG-19's relu3_1, which the paper's ablation starts from."""
+    dynagg: bool = True
+    """Off: the network follows the matches as they are."""
+    extractor: WeightsPath | None = None
+    """Run folder of the student, or a file of extractor weights; needed by the learned matcher."""
+    reference_encoder: Literal["vgg19", "learned"] = "vgg19"
+    """Where the reference features of the paper's network come from; the small one always learns its own."""
+    vgg19: WeightsPath | None = None
+    """A file of VGG-19 weights, for whatever needs them; without it the imported ones are looked for."""
+    warm_up: Annotated[int, Field(ge=0)] = 10_000
+    """Steps of L1 alone before ``gan`` adds its two losses."""
+    perceptual_weight: Annotated[float, Field(ge=0)] = 1e-4
+    adversarial_weight: Annotated[float, Field(ge=0)] = 1e-6
+    penalty_weight: Annotated[float, Field(ge=0)] = 10.0
+    critic_learning_rate: Positive = 1e-4
+    sync_batch: bool = False
+    """Let ``gan``'s batch-wide terms (batch norm, perceptual norm) see the pairs of all processes."""
+
+    @pydantic.model_validator(mode="after")
+    def _gan_does_not_accumulate(self) -> RestorationConfig:
         if self.loss == "gan" and self.accumulate > 1:
             raise ValueError("the GAN's critic moves after every batch, so accumulate must be 1")
         return self
 
 
-class L1Config(RestorationConfig):
+class L1Config(ReferenceConfig):
     """The one recipe for every other model of the zoo: L1 alone, Adam, references made from the photographs."""
 
     model: str = "edsr-baseline"
@@ -186,8 +200,8 @@ class L1Config(RestorationConfig):
     black_share: Share = 0.1
 
 
-AnyConfig = TeacherConfig | StudentConfig | RestorationConfig
-STAGES: dict[str, type[TeacherConfig] | type[StudentConfig] | type[RestorationConfig]] = {
+AnyConfig = TeacherConfig | StudentConfig | RestorationConfig | L1Config
+STAGES: dict[str, type[AnyConfig]] = {
     "teacher": TeacherConfig,
     "student": StudentConfig,
     "restoration": RestorationConfig,

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from refsr_bench.errors import RefsrError
 from refsr_bench.models.c2matching.checkpoints import State, save_checkpoint, update_average
-from refsr_bench.models.c2matching.config import StageConfig, list_checkpoints
+from refsr_bench.models.c2matching.config import RunConfig, list_checkpoints
 from refsr_bench.models.ranks import process_group
 
 
@@ -72,7 +72,7 @@ def wait_for_all(place: Place) -> None:
 
 
 def apply_gradients(
-    state: State, name: str, weight: Tensor | float, config: StageConfig, place: Place, *, learning_rate: float
+    state: State, name: str, weight: Tensor | float, config: RunConfig, place: Place, *, learning_rate: float
 ) -> float:
     """Average the gradients of all processes, limit their norm and move the network; returns the norm.
 
@@ -104,7 +104,7 @@ def apply_gradients(
     return norm
 
 
-def rate_at(step: int, config: StageConfig, schedule: str, decay_at: tuple[int, ...] = ()) -> float:
+def rate_at(step: int, config: RunConfig, schedule: str, decay_at: tuple[int, ...] = ()) -> float:
     """Learning rate of the step after ``step`` steps.
 
     ``constant``; ``steps``: a tenth after each of ``decay_at``; ``cosine``: to 0 at the end; ``cooldown``: constant,
@@ -132,13 +132,15 @@ class Journal:
     """Log, progress, validation, checkpoints and the end of a run, after every step."""
 
     run_dir: Path
-    config: StageConfig
+    config: RunConfig
     place: Place
     state: State
     progress: Progress | None = None
     validate: Validate | None = None
     draw: Callable[[Any, State], None] | None = None
     """Puts pictures into TensorBoard, given its writer."""
+    look_every: int = 0
+    """Steps between two validations with pictures; 0: only at the end."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Time spent in each phase since the last line of the log."""
     stop_signal: int | None = None
@@ -184,7 +186,7 @@ class Journal:
             raise _Stopped
         if leader and (state.step % config.checkpoint_every == 0 or last):
             self._save()
-        if leader and (last or (config.validate_every and state.step % config.validate_every == 0)):
+        if leader and (last or (self.look_every and state.step % self.look_every == 0)):
             self._look()
 
     def _look(self) -> None:

@@ -28,9 +28,9 @@ from refsr_bench.models.c2matching.config import (
     RESULTS,
     RUN_FILE,
     STAGES,
-    AnyConfig,
-    L1Config,
     RestorationConfig,
+    RunConfig,
+    StageConfig,
     StudentConfig,
     TeacherConfig,
     has_begun,
@@ -57,13 +57,13 @@ class Listeners(NamedTuple):
 
     progress: Callable[[int, int, Mapping[str, float]], None] | None = None
     """Step, all steps and losses, after every step."""
-    validate: Callable[[AnyConfig, State, Any], Mapping[str, float]] | None = None
+    validate: Callable[[StageConfig, State, Any], Mapping[str, float]] | None = None
     """Scores of the present networks, given the frozen ones too."""
 
 
 def open_run(
     run_dir: Path,
-    config: AnyConfig,
+    config: RunConfig,
     sources: Sequence[Source],
     folders: Sequence[str],
     place: Place,
@@ -116,7 +116,7 @@ def _last_step(run_dir: Path) -> int:
 
 
 def train(
-    run_dir: Path, config: AnyConfig, sources: Sequence[Source], place: Place, listeners: Listeners | None = None
+    run_dir: Path, config: StageConfig, sources: Sequence[Source], place: Place, listeners: Listeners | None = None
 ) -> Path:
     """Train the stage that ``config`` is of, from the last checkpoint if there is one; returns the weights' folder.
 
@@ -143,6 +143,7 @@ def train(
     if listeners.validate is not None:
         check = listeners.validate
         journal.validate = lambda state: check(config, state, frozen)
+    journal.look_every = config.validate_every
     journal.draw = lambda writer, state: draw_pictures(writer, config, state, frozen, examples)
     with reused_memory() if place.device.type == "cpu" else contextlib.nullcontext():
         if isinstance(config, RestorationConfig):
@@ -157,7 +158,7 @@ def train(
     return run_dir / RESULTS
 
 
-def build(config: AnyConfig, sources: Sequence[Source], place: Place) -> tuple[State, Any]:
+def build(config: StageConfig, sources: Sequence[Source], place: Place) -> tuple[State, Any]:
     """The stage's networks with their optimisers, and those it only looks at.
 
     Whatever is missing or does not fit is said here: UsageError, or what reading weights raises.
@@ -166,8 +167,6 @@ def build(config: AnyConfig, sources: Sequence[Source], place: Place) -> tuple[S
     if config.batch % place.world:
         raise UsageError(f"a batch of {config.batch} cannot be shared by {place.world} processes")
     torch.manual_seed(config.seed)
-    if isinstance(config, L1Config):
-        raise UsageError("l1 is no stage of C2-Matching", "it trains the other models: refsr-bench train NAME")
     if isinstance(config, RestorationConfig):
         if config.matcher == "learned" and config.uses_reference and config.extractor is None:
             raise UsageError("the restoration stage needs the student's weights", "--set extractor=RUN_OF_THE_STUDENT")
@@ -189,7 +188,7 @@ def build(config: AnyConfig, sources: Sequence[Source], place: Place) -> tuple[S
     return student_state(config, net), teacher
 
 
-def write_weights(run_dir: Path, config: AnyConfig, state: State) -> None:
+def write_weights(run_dir: Path, config: StageConfig, state: State) -> None:
     """Write the networks' weights for use into the run's ``weights`` folder, with what they are."""
     results = {name: state.result(name) for name in state.nets}
     _write(run_dir / RESULTS, config, results, state.step)
@@ -202,6 +201,8 @@ def export_weights(run_dir: Path, folder: Path) -> int:
     """
     stored = stored_run(run_dir)
     config = validate(stored["stage"], stored["config"])
+    if not isinstance(config, StageConfig):
+        raise UsageError(f"{run_dir} is no run of C2-Matching", f"its weights will be in {run_dir / RESULTS}")
     checkpoints = list_checkpoints(run_dir)
     if not checkpoints:
         raise UsageError(f"{run_dir} has no checkpoint yet")
@@ -216,7 +217,7 @@ def export_weights(run_dir: Path, folder: Path) -> int:
     return int(described["step"])
 
 
-def _write(folder: Path, config: AnyConfig, results: Mapping[str, Mapping[str, Tensor]], step: int) -> None:
+def _write(folder: Path, config: StageConfig, results: Mapping[str, Mapping[str, Tensor]], step: int) -> None:
     """Results by network; a restoration's folder gets the extractor it was trained with, too: all a model needs.
 
     The folder is there whole or not at all; UsageError if there is one that holds anything else.
@@ -244,6 +245,6 @@ def _holds_weights_alone(folder: Path) -> bool:
     return all(path.suffix == ".safetensors" or path.name == DESCRIPTION for path in folder.iterdir())
 
 
-def stage_of(config: AnyConfig) -> str:
+def stage_of(config: RunConfig) -> str:
     """Name of the stage that a configuration is of."""
     return next(name for name, kind in STAGES.items() if type(config) is kind)

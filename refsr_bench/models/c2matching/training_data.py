@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from refsr_bench.errors import ImageError, UsageError
 from refsr_bench.geometry import similarity_about_centre, translation
 from refsr_bench.images import SUFFIXES, load_image, resize_bicubic
-from refsr_bench.models.c2matching.config import ContrastiveConfig, RestorationConfig, StageConfig
+from refsr_bench.models.c2matching.config import ContrastiveConfig, ReferenceConfig, RunConfig
 from refsr_bench.models.c2matching.pairs import draw_homography, make_contrastive_pair
 from refsr_bench.schema import Image
 from refsr_bench.store import Dataset
@@ -75,9 +75,9 @@ def fingerprint(sources: Sequence[Source]) -> str:
     return digest.hexdigest()
 
 
-def check_sources(config: StageConfig, sources: Sequence[Source]) -> None:
+def check_sources(config: RunConfig, sources: Sequence[Source]) -> None:
     """UsageError if the pictures cannot give what the configuration asks for."""
-    if isinstance(config, RestorationConfig):
+    if isinstance(config, ReferenceConfig):
         if config.own_share > 0 and any(source.ref is None for source in sources):
             raise UsageError(
                 "some pictures have no reference of their own",
@@ -93,7 +93,7 @@ def check_sources(config: StageConfig, sources: Sequence[Source]) -> None:
 class Examples:
     """The examples of a stage, by number; give it to a DataLoader."""
 
-    def __init__(self, config: StageConfig, sources: Sequence[Source]) -> None:
+    def __init__(self, config: RunConfig, sources: Sequence[Source]) -> None:
         self.config = config
         self.sources = tuple(sources)
         self._cache: dict[Path, Image] = {}
@@ -105,7 +105,7 @@ class Examples:
     def __getitem__(self, number: int) -> Item | ImageError:
         """Make item ``number``; a picture that cannot be read is returned as its error, to be raised by the reader."""
         try:
-            if isinstance(self.config, RestorationConfig):
+            if isinstance(self.config, ReferenceConfig):
                 return self._restoration_item(number, self.config)
             assert isinstance(self.config, ContrastiveConfig)
             return self._contrastive_item(number, self.config)
@@ -149,7 +149,7 @@ class Examples:
             "phase": rng.integers(4, size=()),
         }
 
-    def _restoration_item(self, number: int, config: RestorationConfig) -> Item:
+    def _restoration_item(self, number: int, config: ReferenceConfig) -> Item:
         rng = np.random.default_rng((config.seed, 3, number))
         size = config.size_px
         source = self._source(number)
@@ -181,7 +181,7 @@ class Examples:
         return {"hr": hr, "lr": lr, "lr_up": lr_up, "ref": np.ascontiguousarray(ref)}
 
 
-def _fit(picture: Image, config: StageConfig) -> Image:
+def _fit(picture: Image, config: RunConfig) -> Image:
     """Bring a photograph to what crops are taken from: at least ``size_px`` on each side."""
     height, width = picture.shape[:2]
     if config.fit == "resize-as-released":
@@ -268,7 +268,7 @@ def change_light(image: Image, rng: np.random.Generator) -> Image:
 # --- batches -------------------------------------------------------------------------------------------------------
 
 
-def item_numbers(config: StageConfig, start: int, rank: int = 0, world: int = 1) -> Iterator[list[int]]:
+def item_numbers(config: RunConfig, start: int, rank: int = 0, world: int = 1) -> Iterator[list[int]]:
     """Numbers of the items of one backward pass after another, from step ``start`` on, that process ``rank`` takes."""
     share = config.batch // world
     for backward in range(start * config.accumulate, config.iterations * config.accumulate):

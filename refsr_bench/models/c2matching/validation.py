@@ -18,7 +18,7 @@ from refsr_bench.geometry import patch_centres
 from refsr_bench.images import resize_bicubic
 from refsr_bench.models.c2matching import CARD, CARD_SMALL
 from refsr_bench.models.c2matching.checkpoints import State, using_results
-from refsr_bench.models.c2matching.config import AnyConfig, RestorationConfig, TeacherConfig
+from refsr_bench.models.c2matching.config import RestorationConfig, StageConfig, TeacherConfig
 from refsr_bench.models.c2matching.exact import PATCH
 from refsr_bench.models.c2matching.extractor import STRIDE
 from refsr_bench.models.c2matching.inference import pad_to_common_size
@@ -33,7 +33,7 @@ from refsr_bench.schema import Image, Matches
 class Present:
     """Restores (a restoration run) and matches (every run that has an extractor), as a model and matcher do."""
 
-    def __init__(self, config: AnyConfig, state: State, frozen: Any) -> None:
+    def __init__(self, config: StageConfig, state: State, frozen: Any) -> None:
         card = CARD_SMALL if config.network == "small" else CARD
         self.card = card.model_copy(update={"sees": "hr" if isinstance(config, TeacherConfig) else "lr"})
         self.config, self.state, self.frozen = config, state, frozen
@@ -69,7 +69,7 @@ class Present:
 
 @torch.no_grad()
 def draw_pictures(
-    writer: Any, config: AnyConfig, state: State, frozen: Any, examples: Examples, count: int = 4
+    writer: Any, config: StageConfig, state: State, frozen: Any, examples: Examples, count: int = 4
 ) -> None:
     """Put pictures of the first examples into TensorBoard, side by side: LR, reference, SR, HR, match error.
 
@@ -85,7 +85,7 @@ def draw_pictures(
             writer.add_image(f"example {number}", _side_by_side(config, state, frozen, batch).cpu(), state.step)
 
 
-def _side_by_side(config: AnyConfig, state: State, frozen: Any, batch: dict[str, Tensor]) -> Tensor:
+def _side_by_side(config: StageConfig, state: State, frozen: Any, batch: dict[str, Tensor]) -> Tensor:
     panels = [batch["lr_up"], batch["ref"]]
     match = None
     if isinstance(config, RestorationConfig):
