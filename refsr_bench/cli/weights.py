@@ -62,7 +62,7 @@ def list_weights_command(as_json: bool) -> None:
 @weights.command("verify")
 @json_option
 def verify_weights_command(as_json: bool) -> None:
-    """Re-hash every imported weight file; exit 4 names what has changed.
+    """Re-hash every imported weight file; exit 4 names what has changed or is gone.
 
     \b
     Examples:

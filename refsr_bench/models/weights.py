@@ -244,6 +244,8 @@ def read_sidecar(path: Path) -> WeightFile:
 def check_imported(path: Path) -> WeightFile:
     """Re-hash an imported weight file against its description, which is returned; IntegrityError if they differ."""
     described = read_sidecar(path)
+    if not path.is_file():
+        raise IntegrityError(f"{path} was imported, but is gone", "import it again")
     if store.sha256_file(path) != described.sha256:
         raise IntegrityError(f"{path} has changed since it was imported", "import it again")
     return described
@@ -251,11 +253,12 @@ def check_imported(path: Path) -> WeightFile:
 
 def list_weights(folder: Path | None = None) -> list[tuple[Path, WeightFile]]:
     """List the completely imported weight files of every model, without reading them."""
-    return [(path, read_sidecar(path)) for path in _imported(folder) if path.with_suffix(".json").is_file()]
+    complete = [path for path in _imported(folder) if path.is_file() and path.with_suffix(".json").is_file()]
+    return [(path, read_sidecar(path)) for path in complete]
 
 
 def verify_weights(folder: Path | None = None) -> list[tuple[Path, str | None]]:
-    """Re-hash every imported weight file: its path, and what is wrong with it or None."""
+    """Re-hash every imported weight file, those that are gone included: its path, and what is wrong with it or None."""
     checked: list[tuple[Path, str | None]] = []
     for path in _imported(folder):
         try:
@@ -268,4 +271,7 @@ def verify_weights(folder: Path | None = None) -> list[tuple[Path, str | None]]:
 
 
 def _imported(folder: Path | None) -> list[Path]:
-    return sorted((folder if folder is not None else store.model_dir()).glob("*/*.safetensors"))
+    """Every weight file that is there or was: one that was deleted left its description and its certificate behind."""
+    folder = folder if folder is not None else store.model_dir()
+    described = [path for path in folder.glob("*/*.json") if path.with_suffix(".certificate.json").is_file()]
+    return sorted({*folder.glob("*/*.safetensors"), *(path.with_suffix(".safetensors") for path in described)})

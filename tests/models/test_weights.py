@@ -285,6 +285,15 @@ def test_an_interrupted_import_is_not_listed_and_found_by_verify(official: Path)
     assert "interrupted" in str(verify_weights()[0][1])
 
 
+def test_a_deleted_file_is_not_listed_and_found_by_verify(official: Path) -> None:
+    import_weights("c2matching", [official / name for name in OFFICIAL])
+    path = model_dir() / "c2matching" / "extractor.safetensors"
+    path.unlink()
+    assert path not in [listed for listed, _ in list_weights()]
+    problems = {checked: problem for checked, problem in verify_weights() if problem}
+    assert problems == {path: f"{path} was imported, but is gone"}
+
+
 def test_nothing_is_stored_when_one_file_is_bad(official: Path, tmp_path: Path) -> None:
     state = torch.load(official / OFFICIAL[1], weights_only=True)  # noqa: TID251
     del state["content_extractor.conv_first.bias"]
