@@ -35,7 +35,40 @@ def disguise(image: Image, rng: np.random.Generator) -> tuple[Image, str]:
         image = np.clip(np.rint(image * gain + offset), 0, 255).astype(np.uint8)
         done = [*done, f"gain {gain:.2f} offset {offset:+.0f}"]
     if chosen[4]:
-        buffer = io.BytesIO()
-        PilImage.fromarray(np.ascontiguousarray(image)).save(buffer, "JPEG", quality=40)
-        image, done = np.asarray(PilImage.open(buffer)), [*done, "JPEG 40"]
+        image, done = _as_jpeg(image), [*done, "JPEG 40"]
     return np.ascontiguousarray(image), ", ".join(done)
+
+
+REMADE = ("stretched", "turned", "tilted", "inverted", "halved")
+"""What `remake` does, one at a time."""
+
+
+def remake(image: Image, kind: str, rng: np.random.Generator) -> tuple[Image, str]:
+    """A copy of a kind, stored as a JPEG file of quality 40; its name and numbers."""
+    height, width = image.shape[:2]
+    match kind:
+        case "stretched":  # one side by up to 2 either way
+            wide, factor = rng.random() < 0.5, float(np.exp(rng.uniform(np.log(0.5), np.log(2.0))))
+            size = (round(width * factor), height) if wide else (width, round(height * factor))
+            image, how = np.asarray(PilImage.fromarray(image).resize(size)), f"to {size[0]}x{size[1]}"
+        case "turned":  # in one of the seven ways that are not the picture itself
+            mirror, quarters = divmod(int(rng.integers(1, 8)), 4)
+            image, how = np.rot90(image[:, ::-1] if mirror else image, quarters), f"{mirror} {quarters}"
+        case "tilted":  # by up to 10 degrees, the corners black
+            angle_deg = float(rng.uniform(-10, 10))
+            turned = PilImage.fromarray(image).rotate(angle_deg, PilImage.Resampling.BICUBIC, expand=rng.random() < 0.5)
+            image, how = np.asarray(turned), f"{angle_deg:.1f}"
+        case "inverted":
+            image, how = 255 - image, ""
+        case "halved":  # a crop to half of each side
+            y, x = rng.integers(height - height // 2 + 1), rng.integers(width - width // 2 + 1)
+            image, how = image[y : y + height // 2, x : x + width // 2], f"at {x}, {y}"
+        case _:
+            raise ValueError(kind)
+    return _as_jpeg(image), f"{kind} {how}"
+
+
+def _as_jpeg(image: Image) -> Image:
+    buffer = io.BytesIO()
+    PilImage.fromarray(np.ascontiguousarray(image)).save(buffer, "JPEG", quality=40)
+    return np.asarray(PilImage.open(buffer))

@@ -189,8 +189,9 @@ def _split_endpoint(value: str) -> tuple[str, str]:
 def clean(work: Path, min_side: int, matcher: str | None, jobs: int | None, as_json: bool) -> None:
     """Judge and rank the candidates in WORK: refuse what is unreadable, too small, doubled, or the query itself.
 
-    A copy of the query (re-encoded, resized, cropped, mirrored, re-toned) would put the answer into the reference: it
-    is refused with the evidence. The others are ranked by verified matches. Contact sheets go to WORK/sheets.
+    A copy of the query (re-encoded, resized, stretched, cropped, mirrored, turned, re-toned, inverted) would put the
+    answer into the reference: it is refused with the evidence. The others are ranked by verified matches. Contact
+    sheets go to WORK/sheets.
 
     \b
     Examples:

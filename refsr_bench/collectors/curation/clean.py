@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pydantic
 
-from refsr_bench.collectors.curation.fingerprints import Features, Fingerprint, fingerprint
+from refsr_bench.collectors.curation.fingerprints import Fingerprint, fingerprint
 from refsr_bench.collectors.curation.leaks import find_leak
 from refsr_bench.collectors.curation.pictures import THUMBNAIL_PX, Tile, draw_sheet, encode_jpeg, shrink
 from refsr_bench.collectors.curation.ranking import Score, score_view
@@ -23,7 +23,7 @@ from refsr_bench.images import decode_image, load_image, read_bytes
 from refsr_bench.schema import Frozen, Image, Sha256
 from refsr_bench.store import atomic_write_bytes, sha256_bytes
 
-VERSION = "1"
+VERSION = "2"
 """Changes when the same pictures would be judged otherwise."""
 SUSPICIOUS_BITS = 12
 """Perceptual hashes that differ in at most so many of 64 bits are compared closely."""
@@ -106,7 +106,7 @@ def _clean_pool(
     if before is not None and before.inputs == inputs:
         return before
     image = load_image(work / query.file)
-    mark = fingerprint(image, mirrored=True)
+    mark = fingerprint(image)
     kept: list[tuple[Judged, Fingerprint]] = []
     refused: list[Judged] = []
     thumbnails: dict[str, Image] = {}
@@ -191,8 +191,7 @@ def _is_twin(first: tuple[Judged, Fingerprint], second: tuple[Judged, Fingerprin
     differ = int(first[0].perceptual_hash or "0", 16) ^ int(second[0].perceptual_hash or "0", 16)
     if differ.bit_count() > SUSPICIOUS_BITS:
         return False
-    no_features = Features(np.zeros((0, 2)), np.zeros((0, 128), np.float32))
-    return find_leak(first[1]._replace(mirrored=no_features), second[1]).refused
+    return find_leak(first[1], second[1]).refused
 
 
 def _save_pictures(work: Path, pool: Pool, image: Image, thumbnails: dict[str, Image]) -> None:

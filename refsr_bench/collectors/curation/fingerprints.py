@@ -30,16 +30,15 @@ class Features(NamedTuple):
 
 
 class Fingerprint(NamedTuple):
-    """A picture made comparable; ``mirrored`` holds the features of its mirror image, None if it was not asked for."""
+    """A picture made comparable."""
 
     plane: Plane
     features: Features
-    mirrored: Features | None
     histogram: Plane
 
 
-def fingerprint(image: Image, *, mirrored: bool = False) -> Fingerprint:
-    """Make a picture comparable; ``mirrored`` adds what finds mirrored copies of it (a query needs that).
+def fingerprint(image: Image) -> Fingerprint:
+    """Make a picture comparable.
 
     >>> fingerprint(np.full((20, 30, 3), 90, np.uint8)).features.points.shape
     (0, 2)
@@ -51,7 +50,6 @@ def fingerprint(image: Image, *, mirrored: bool = False) -> Fingerprint:
     return Fingerprint(
         plane=grey.astype(np.float32),
         features=_detect(grey),
-        mirrored=_detect(np.ascontiguousarray(grey[:, ::-1])) if mirrored else None,
         histogram=histogram / max(float(histogram.sum()), 1.0),
     )
 
@@ -77,6 +75,20 @@ def _detect(grey: NDArray[np.uint8]) -> Features:
         return Features(np.zeros((0, 2)), np.zeros((0, 128), np.float32))
     descriptors = np.sqrt(found / (np.abs(found).sum(axis=1, keepdims=True) + 1e-7)).astype(np.float32)
     return Features(np.array([k.pt for k in keypoints]), descriptors)
+
+
+def describe_as(features: Features, *, mirrored: bool, inverted: bool) -> Features:
+    """The features as they are described in the picture's mirror image, in its negative, or in both.
+
+    A SIFT descriptor is 4x4 cells of 8 directions, all relative to the feature's own direction; so neither disguise
+    changes its numbers, only their places.
+    """
+    cells = features.descriptors.reshape(-1, 4, 4, 8)
+    if mirrored:
+        cells = cells[:, ::-1, :, -np.arange(8) % 8]
+    if inverted:  # every gradient turns about, and with them the feature's own direction
+        cells = cells[:, ::-1, ::-1]
+    return features._replace(descriptors=np.ascontiguousarray(cells).reshape(-1, 128))
 
 
 def match_features(first: Features, second: Features) -> NDArray[np.int64]:
