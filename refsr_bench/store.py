@@ -29,8 +29,9 @@ import filelock
 import platformdirs
 import pydantic
 
-from refsr_bench.errors import IntegrityError, ManualStepNeeded, StorageError, UsageError, first_few
+from refsr_bench.errors import IntegrityError, ManualStepNeeded, StorageError, UsageError, did_you_mean, first_few
 from refsr_bench.images import Decoded, decode_image, read_bytes
+from refsr_bench.lookup import list_entries
 from refsr_bench.schema import (
     SCHEMA_VERSION,
     DatasetInfo,
@@ -303,7 +304,11 @@ def _refuse_duplicates(names: Iterable[str]) -> None:
 
 
 def resolve_dataset(name_or_dir: str) -> Path:
-    """Folder of a dataset given by the name it was built under or by its path."""
+    """Folder of a dataset given by the name it was built under or by its path.
+
+    `ManualStepNeeded` if it can be built under that name but is not, `UsageError` if there is no such one,
+    `IntegrityError` if the folder is not one.
+    """
     as_path = Path(name_or_dir)
     if _is_dataset(as_path):
         return as_path
@@ -315,10 +320,25 @@ def resolve_dataset(name_or_dir: str) -> Path:
             f"{as_path}: there is no {INFO_NAME} in this folder, so it is not a built dataset",
             f"make one from photographs with: refsr-bench build custom {as_path}",
         )
-    raise ManualStepNeeded(
-        f"the dataset {name_or_dir!r} is not built (looked in {data_dir()})",
-        f"build it with: refsr-bench build {name_or_dir}",
+    if "/" in name_or_dir:
+        raise UsageError(f"{as_path}: there is no such folder", "name a built dataset or its folder")
+    known = list_entries("datasets")
+    if name_or_dir in known:
+        raise ManualStepNeeded(
+            f"the dataset {name_or_dir!r} is not built (looked in {data_dir()})",
+            f"build it with: refsr-bench build {name_or_dir}",
+        )
+    names = [folder.name for folder in built_folders()]
+    raise UsageError(
+        f"there is no dataset {name_or_dir!r} (built in {data_dir()}: {', '.join(names) or 'none'})",
+        did_you_mean(name_or_dir, {*names, *known}),
     )
+
+
+def built_folders() -> list[Path]:
+    """Every dataset in the data folder, by name; what is being built or replaced is not one."""
+    found = (path.parent for path in data_dir().glob(f"*/{INFO_NAME}"))
+    return sorted(folder for folder in found if not folder.name.startswith("."))
 
 
 def open_dataset(root: Path) -> Dataset:

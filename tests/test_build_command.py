@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,9 +14,10 @@ from click.testing import CliRunner, Result
 from published_sets import PUBLISHED, png, write_archives, write_folder
 
 from refsr_bench.cli import cli
+from refsr_bench.cli.catalogue import NAMED_BY_SOURCE
 from refsr_bench.errors import IntegrityError, ManualStepNeeded, RefsrError, StorageError, UsageError
 from refsr_bench.images import crop_to_multiple, load_image, resize_bicubic
-from refsr_bench.store import cache_dir, data_dir, open_dataset
+from refsr_bench.store import INFO_NAME, cache_dir, data_dir, open_dataset
 
 
 def invoke(*arguments: object) -> Result:
@@ -44,6 +46,33 @@ def test_build_list_info_verify(tmp_path: Path) -> None:
         assert part in card
     assert "5 samples verified" in invoke("verify", "set5", "--deep").stdout
     assert "already built and verifies" in invoke("build", "set5").stderr
+
+
+def test_sets_named_after_their_source_are_listed(small_dataset: Path) -> None:
+    shutil.copytree(small_dataset, data_dir() / "cathedral")
+    shutil.copytree(small_dataset, data_dir() / ".cathedral.replaced")
+    listed = {each["name"]: each for each in json.loads(invoke("list", "datasets", "--json").stdout)["datasets"]}
+    assert listed["cathedral"]["built"]["samples"] == 3
+    assert ".cathedral.replaced" not in listed
+    lines = invoke("list", "datasets").stdout.splitlines()
+    assert any(line.startswith("  cathedral ") and "[built: small@" in line for line in lines)
+    assert not [line for line in lines if line.split()[0] in NAMED_BY_SOURCE and "not built" in line]
+
+
+def test_a_dataset_that_cannot_be_read_does_not_end_the_list() -> None:
+    for name, text in (("demo", "{"), ("mine", '{"schema_version": 99}')):
+        (data_dir() / name).mkdir(parents=True)
+        (data_dir() / name / INFO_NAME).write_text(text)
+    listed = invoke("list")
+    assert "bicubic" in listed.stdout
+    assert listed.stdout.count("[cannot be loaded]") == 2
+    for reason in (
+        f"{data_dir() / 'demo' / INFO_NAME}: cannot be read",
+        "mine",
+        "newer version",
+        "upgrade refsr-bench",
+    ):
+        assert reason in listed.stderr
 
 
 def test_a_built_set_that_no_longer_verifies_is_named_and_rebuilt_with_force(tmp_path: Path) -> None:

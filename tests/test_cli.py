@@ -199,7 +199,7 @@ def test_a_killed_build_leaves_no_dataset_and_the_next_is_whole(tmp_path: Path) 
     process.kill()
     process.wait()
     assert not target.exists()
-    assert run("eval", "bicubic", "--dataset", target).code == 3
+    assert run("eval", "bicubic", "--dataset", target).code == 2
     assert run("build", "demo", "--out", target).code == 0
     assert run("verify", target).code == 0
     assert not list(target.parent.glob(".demo.building-*"))
@@ -406,6 +406,7 @@ def test_edited_picture_is_named_by_verify(small_dataset: Path) -> None:
 def test_not_a_dataset(scene: Path) -> None:
     assert_one_clear_line(run("eval", "bicubic", "--dataset", scene), 4, INFO_NAME, "build custom")
     assert_one_clear_line(run("eval", "bicubic", "--dataset", "demo"), 3, "refsr-bench build demo")
+    assert_one_clear_line(run("eval", "bicubic", "--dataset", "sun8"), 2, "no dataset 'sun8'", 'did you mean "sun80"?')
 
 
 @pytest.mark.parametrize(

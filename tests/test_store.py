@@ -233,6 +233,9 @@ def test_resolving_names_and_folders(small_dataset: Path, tmp_path: Path, monkey
     assert resolve_dataset("small") == small_dataset
     with pytest.raises(ManualStepNeeded, match="refsr-bench build cufed5"):
         resolve_dataset("cufed5")
+    with pytest.raises(UsageError, match=r"built in .*: small") as refused:
+        resolve_dataset("smal")
+    assert 'did you mean "small"?' in str(refused.value)
     with pytest.raises(IntegrityError, match="not a built dataset"):
         resolve_dataset(str(tmp_path))
 

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from refsr_bench.cli.output import json_option, print_json
-from refsr_bench.errors import UsageError, did_you_mean
+from refsr_bench.errors import IntegrityError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from refsr_bench.lookup import Kind
     from refsr_bench.schema import ModelCard
+
+NAMED_BY_SOURCE = ("custom", "pairs", "transformed")
+"""Builders without a dataset of their own name: theirs are called after what they are made of."""
 
 LIST_KINDS = ("datasets", "models", "protocols", "metrics", "matchers", "providers")
 
@@ -61,7 +64,7 @@ def _listing(kind: str) -> list[dict[str, Any]]:
 
         unavailable = [{"name": name, "summary": f"cannot run: {why}"} for name, why in PUBLISHED_ONLY.items()]
         return [{**entry, **_model_state(entry)} for entry in entries] + unavailable
-    return [{**entry, **_build_state(str(entry["name"]))} for entry in entries] if kind == "datasets" else entries
+    return _with_builds(entries) if kind == "datasets" else entries
 
 
 def _problem(kind: Kind, name: str) -> dict[str, str]:
@@ -96,16 +99,38 @@ def _weights_state(card: ModelCard) -> str:
     return "to be imported" if card.checkpoint else "to be trained, or imported from elsewhere"
 
 
+def _with_builds(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The datasets that can be built, with what is built of them, and then those built under other names."""
+    from refsr_bench.store import built_folders
+
+    known = [{**entry, **_build_state(entry["name"])} for entry in entries]
+    names = {entry["name"] for entry in entries} - {*NAMED_BY_SOURCE}
+    others = [folder for folder in built_folders() if folder.name not in names]
+    return known + [{"name": folder.name, **_state_of_folder(folder)} for folder in others]
+
+
 def _build_state(name: str) -> dict[str, Any]:
     """Whether a dataset is built under its name: ``built`` is None or its identity, counts, size and folder."""
-    from refsr_bench.store import INFO_NAME, data_dir, read_info
+    from refsr_bench.store import INFO_NAME, data_dir
 
     folder = data_dir() / name
-    if name == "custom" or not (folder / INFO_NAME).is_file():
+    if name in NAMED_BY_SOURCE or not (folder / INFO_NAME).is_file():
         return {"built": None}
-    found = read_info(folder)
+    state = _state_of_folder(folder)
+    del state["summary"]
+    return state
+
+
+def _state_of_folder(folder: Path) -> dict[str, Any]:
+    """A built dataset's title and ``built``; a ``problem`` where its ``dataset.json`` cannot be read."""
+    from refsr_bench.store import read_info
+
+    try:
+        found = read_info(folder)
+    except IntegrityError as error:
+        return {"summary": "", "built": None, "problem": " ".join(str(error).split())}
     kept = {"id": found.id, "version": found.version, "samples": found.samples, "bytes": found.bytes}
-    return {"built": {**kept, "groups": found.groups, "folder": str(folder)}}
+    return {"summary": found.title, "built": {**kept, "groups": found.groups, "folder": str(folder)}}
 
 
 def _state_of(entry: dict[str, Any]) -> str:
@@ -120,7 +145,7 @@ def _state_of(entry: dict[str, Any]) -> str:
         return ""
     built = entry["built"]
     if built is None:
-        return "  [not built]" if entry["name"] != "custom" else ""
+        return "  [not built]" if entry["name"] not in NAMED_BY_SOURCE else ""
     size = f", {built['bytes'] / 1e6:,.1f} MB" if built["bytes"] is not None else ""
     return f"  [built: {built['id']}, version {built['version']}, {built['samples']} samples{size}, {built['folder']}]"
 
@@ -138,7 +163,7 @@ def info(name: str, as_json: bool) -> None:
     """
     from refsr_bench.lookup import find_card, list_entries
     from refsr_bench.models.zoo import PUBLISHED_ONLY, how_to_get
-    from refsr_bench.store import open_dataset, resolve_dataset
+    from refsr_bench.store import built_folders, open_dataset, resolve_dataset
 
     values: dict[str, Any]
     if name in PUBLISHED_ONLY:
@@ -156,11 +181,11 @@ def info(name: str, as_json: bool) -> None:
         card = find_card("datasets", name)
         about = {"name": name} if card is None else card.model_dump(mode="json", exclude_defaults=True)
         values = {**about, **_build_state(name)}
-    elif Path(name).is_dir() or _build_state(name)["built"]:
+    elif Path(name).is_dir() or name in {folder.name for folder in built_folders()}:
         dataset = open_dataset(resolve_dataset(name))
         values = {"id": dataset.info.id, "folder": str(dataset.root), **dataset.info.model_dump(mode="json")}
     else:
-        known = [*list_entries("models"), *list_entries("datasets")]
+        known = [*list_entries("models"), *list_entries("datasets"), *(folder.name for folder in built_folders())]
         raise UsageError(f"there is no model or dataset called {name!r}", did_you_mean(name, known))
     if as_json:
         print_json(values)
