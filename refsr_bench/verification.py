@@ -11,6 +11,9 @@ from refsr_bench.images import decode_image, read_bytes
 from refsr_bench.schema import Record, StoredFile, StoredImage
 from refsr_bench.store import INFO_NAME, MANIFEST_NAME, Dataset, read_stored, sha256_bytes, stored_files, to_json_line
 
+LEFT_BY_DESKTOPS = frozenset({".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", ".directory"})
+"""Files, in small letters, that file managers put unasked into every folder somebody looks at."""
+
 
 class Problem(NamedTuple):
     """One thing that is wrong with a dataset: which file, and what."""
@@ -26,7 +29,10 @@ def _ignore(done: int, total: int) -> None:
 def verify_dataset(
     dataset: Dataset, *, deep: bool = False, progress: Callable[[int, int], None] = _ignore
 ) -> list[Problem]:
-    """Re-hash every file of a dataset and, if ``deep``, decode every picture; returns what is wrong, if anything."""
+    """Re-hash every file of a dataset and, if ``deep``, decode every picture; returns what is wrong, if anything.
+
+    A file that is not part of the dataset is wrong too, unless a file manager left it.
+    """
     problems = check_files(dataset.root, dataset.records, deep=deep, progress=progress)
     for document in dataset.info.documents:
         if (problem := _problem_of(dataset.root, document, deep=False)) is not None:
@@ -34,7 +40,13 @@ def verify_dataset(
     known = {INFO_NAME, MANIFEST_NAME, *(document.path for document in dataset.info.documents)}
     known |= {stored.path for record in dataset.records for stored in stored_files(record)}
     present = {file.relative_to(dataset.root).as_posix() for file in dataset.root.rglob("*") if file.is_file()}
-    return problems + [Problem(path, "this file is not part of the dataset") for path in sorted(present - known)]
+    strange = sorted(path for path in present - known if not _is_left_by_desktops(path.rpartition("/")[2]))
+    return problems + [Problem(path, "this file is not part of the dataset") for path in strange]
+
+
+def _is_left_by_desktops(name: str) -> bool:
+    # macOS keeps a file's other half in "._NAME" on disks that know no such thing.
+    return name.lower() in LEFT_BY_DESKTOPS or name.startswith("._")
 
 
 def check_files(

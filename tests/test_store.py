@@ -73,14 +73,20 @@ def test_every_change_is_named(small_dataset: Path) -> None:
     dataset = open_dataset(small_dataset)
     (small_dataset / "hr/a.png").write_bytes((small_dataset / "hr/b.png").read_bytes())
     (small_dataset / "ref/c.png").unlink()
-    (small_dataset / "Thumbs.db").write_bytes(b"x")
+    (small_dataset / "notes.db").write_bytes(b"x")
     assert verify_dataset(dataset) == [
         Problem("hr/a.png", "it was changed after the dataset was built (its SHA-256 differs)"),
         Problem("ref/c.png", "there is no such file"),
-        Problem("Thumbs.db", "this file is not part of the dataset"),
+        Problem("notes.db", "this file is not part of the dataset"),
     ]
     with pytest.raises(IntegrityError, match="changed after"):
         load_sample(dataset, dataset.records[0])
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "hr/Thumbs.db", "hr/desktop.ini", "hr/._a.png"])
+def test_what_file_managers_leave_is_no_change(small_dataset: Path, name: str) -> None:
+    (small_dataset / name).write_bytes(b"x")
+    assert verify_dataset(open_dataset(small_dataset)) == []
 
 
 def rewrite(path: Path, change) -> None:  # type: ignore[no-untyped-def]
