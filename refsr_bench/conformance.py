@@ -30,6 +30,9 @@ MEMORY_PX = 24
 MEMORY_LIMIT = 48 << 20
 """Bytes by which a process may grow over six restorations after the first ones."""
 
+NOT_FINITE = "skip", "nothing to compare: the result is not finite numbers"
+"""What the checks that compare values say where there are none; "sizes" and "range" have failed then."""
+
 SR = NDArray[np.float32]
 
 
@@ -127,6 +130,8 @@ def _range(model: Any, scene: Scene) -> tuple[str, str]:
     if is_untrained(model):
         return "skip", "random weights"
     sr = model.restore(scene.lr, refs_for(model, scene.ref))
+    if not np.isfinite(sr).all():
+        return "fail", f"{float(np.mean(~np.isfinite(sr))):.0%} of the samples are not finite numbers (NaN or infinite)"
     outside = float(np.mean((sr < -0.25) | (sr > 1.25)))
     if outside > 0.01:
         guess = "0-255" if np.abs(sr).max() > 20 else "[-1, 1]" if sr.min() < -0.25 else "unknown"
@@ -142,6 +147,8 @@ def _colours(model: Any, scene: Scene) -> tuple[str, str]:
     lr = np.zeros((24, 24, 3), np.uint8)
     lr[:12, :, 0], lr[12:, :, 2], lr[..., 1] = 200, 120, 60
     sr = model.restore(lr, refs_for(model, np.repeat(np.repeat(lr, 4, 0), 4, 1)))
+    if not np.isfinite(sr).all():
+        return NOT_FINITE
     small = sr.reshape(24, 4, 24, 4, 3).mean((1, 3))
     errors = {order: float(np.abs(small[..., order] - lr / 255).mean()) for order in ((0, 1, 2), (2, 1, 0))}
     if errors[(2, 1, 0)] < errors[(0, 1, 2)]:
@@ -152,11 +159,11 @@ def _colours(model: Any, scene: Scene) -> tuple[str, str]:
 def _determinism(model: Any, scene: Scene) -> tuple[str, str]:
     refs, other = refs_for(model, scene.ref), refs_for(model, scene.unrelated)
     first, again = (model.restore(scene.lr, refs) for _ in range(2))
-    if not np.array_equal(first, again):
+    if not np.array_equal(first, again, equal_nan=True):
         return "fail", f"the same input twice differs by up to {np.abs(first - again).max():.2g}"
     model.restore(resize_bicubic(scene.unrelated, 9, 13), other)
     after = model.restore(scene.lr, refs)
-    if not np.array_equal(first, after):
+    if not np.array_equal(first, after, equal_nan=True):
         return "fail", "another picture in between changes the result: the model remembers"
     return "pass", "the same input gives the same bits, whatever came between"
 
@@ -259,6 +266,8 @@ def _tiles(model: Any, scene: Scene) -> tuple[str, str]:
     lr = np.pad(lr, ((6, 6), (6, 6), (0, 0)), mode="edge")
     whole = model.restore(lr, [])
     part = model.restore(lr[6 : 6 + 2 * margin + tile, 6 : 6 + 2 * margin + tile], [])
+    if not (np.isfinite(whole).all() and np.isfinite(part).all()):
+        return NOT_FINITE
     inner = slice(4 * margin, 4 * (margin + tile))
     at = slice(4 * (margin + 6), 4 * (margin + tile + 6))
     difference = float(np.abs(part[inner, inner] - whole[at, at]).max())
@@ -279,7 +288,7 @@ def _hr_leak(model: Any, scene: Scene) -> tuple[str, str]:
                 made.append(model.restore(scene.lr.copy(), [ref.copy() for ref in refs_for(model, scene.ref)]))
         finally:
             os.chdir(cwd)
-    if not np.array_equal(*made):
+    if not np.array_equal(made[0], made[1], equal_nan=True):
         return "fail", "changing the HR picture, which the model is not given, changes the result"
     return "pass", "changing the HR picture does not change the result"
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refsr_bench.conformance import CHECKS, SR, Finding, Scene, check_card, is_untrained, load_scene
+from refsr_bench.conformance import CHECKS, NOT_FINITE, SR, Finding, Scene, check_card, is_untrained, load_scene
 from refsr_bench.schema import Image
 
 __all__ = ["Finding", "Report", "Scene", "ablate_reference", "assert_conforms", "check_model", "load_scene"]
@@ -28,11 +28,11 @@ class Report(NamedTuple):
 
     findings: tuple[Finding, ...]
     ablation: dict[str, float]
-    """PSNR in dB against HR, by what was given as the reference; empty for a single-image model."""
+    """PSNR in dB against HR, by what was given as the reference; empty if it takes none or is not finite."""
 
     @property
     def reference_gain(self) -> float | None:
-        """PSNR with the true reference minus that with an unrelated one, dB; None for a single-image model."""
+        """PSNR with the true reference minus that with an unrelated one, dB; None where there is no ablation."""
         return self.ablation["true"] - self.ablation["unrelated"] if self.ablation else None
 
     @property
@@ -110,6 +110,8 @@ def _reference(model: Any, scene: Scene, ablation: dict[str, float]) -> tuple[st
     if not model.card.uses_reference:
         return "skip", "uses no reference"
     made = dict(_ablated(model, scene))
+    if not all(np.isfinite(sr).all() for sr in made.values()):
+        return NOT_FINITE
     ablation.update({name: _psnr(scene.hr, sr) for name, sr in made.items()})
     if all(np.array_equal(made["true"], sr) for sr in made.values()):
         return "fail", "the result is the same with every reference: it is ignored"

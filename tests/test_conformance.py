@@ -68,6 +68,10 @@ def test_a_sound_model_passes_and_tells_what_its_reference_is_worth() -> None:
     assert_conforms(Model(enlarge, uses_reference=False, tile_margin_px=3))
 
 
+def not_a_number(lr: np.ndarray, refs: Sequence[np.ndarray]) -> np.ndarray:
+    return with_detail(lr, refs) * np.float32(np.nan)
+
+
 def too_large(lr: np.ndarray, refs: Sequence[np.ndarray]) -> np.ndarray:
     return np.pad(enlarge(lr, refs), ((0, 1), (0, 0), (0, 0)))
 
@@ -138,8 +142,9 @@ def only_this_picture(lr: np.ndarray, refs: Sequence[np.ndarray]) -> np.ndarray:
     [
         ("sizes", Model(too_large)),
         ("sizes", Model(lambda lr, refs: with_detail(lr, refs).astype(np.float64))),
-        ("sizes", Model(lambda lr, refs: with_detail(lr, refs) * np.float32(np.nan))),
+        ("sizes", Model(not_a_number)),
         ("reference sizes", Model(lambda lr, refs: with_detail(lr, refs) + refs[0] / np.float32(1e6))),
+        ("range", Model(not_a_number)),
         ("range", Model(lambda lr, refs: with_detail(lr, refs) * 255)),
         ("range", Model(lambda lr, refs: with_detail(lr, refs) * 2 - 1)),
         ("colour order", Model(lambda lr, refs: with_detail(lr, refs)[..., ::-1])),
@@ -161,6 +166,15 @@ def test_every_defect_is_found(check: str, model: Any, monkeypatch: pytest.Monke
     assert statuses(model)[check] == "fail"
     with pytest.raises(AssertionError, match=check):
         assert_conforms(model)
+
+
+def test_a_result_that_is_no_numbers_is_accused_of_nothing_else() -> None:
+    report = check_model(Model(not_a_number, tile_margin_px=2))
+    assert [finding.check for finding in report.failed] == ["sizes", "range"]
+    assert report.failed[1].detail == "100% of the samples are not finite numbers (NaN or infinite)"
+    skipped = {finding.check for finding in report.findings if finding.status == "skip"}
+    assert {"colour order", "tiles", "reference"} <= skipped
+    assert report.reference_gain is None
 
 
 def test_memory_kept_is_seen_where_much_is_free_for_reuse() -> None:
