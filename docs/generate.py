@@ -49,7 +49,8 @@ A dataset is a folder with `dataset.json` (written last; a folder without it is 
 sample a line: name, HR, LR where it is shipped, references in order, group, tags, source, licence, how it was made, and
 for every file its size and SHA-256) and the files it names. Its identity is its name and the first six digits of the
 manifest's SHA-256, `demo@8688bd`; that identity is in every signature. Files are checked against their hashes whenever
-they are read; `refsr-bench verify` checks all of them, with `--deep` decoding every picture too.
+they are read; `refsr-bench verify` checks all of them, with `--deep` decoding every picture too. A file that
+does not belong there is an error, other than what file managers leave: `.DS_Store`, `._*`, `Thumbs.db`, `desktop.ini`.
 
 `refsr-bench build NAME` downloads the published archives, or says which file a person has to get from where;
 `--from ARCHIVE|DIR` takes a copy that is here already, an archive or a folder of pictures, nested or not. Pictures are
