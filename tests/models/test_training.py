@@ -434,7 +434,7 @@ def test_what_came_to_nothing_is_no_run_to_go_on_with(pictures: Path, tmp_path: 
 
 def test_the_ladder_names_a_dataset_that_is_missing_before_it_trains(pictures: Path, tmp_path: Path) -> None:
     refused = run("train", "ladder", "--photos", pictures, "--dataset", "nowhere", "--out", tmp_path / "ladder")
-    assert (refused.code, "nowhere" in refused.err) == (3, True)
+    assert (refused.code, "nowhere" in refused.err) == (2, True)
     assert not (tmp_path / "ladder").exists()
 
 
