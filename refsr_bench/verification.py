@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from refsr_bench.errors import ImageError, IntegrityError
+from refsr_bench.errors import ImageError, IntegrityError, first_few
 from refsr_bench.images import decode_image, read_bytes
 from refsr_bench.schema import Record, StoredFile, StoredImage
 from refsr_bench.store import INFO_NAME, MANIFEST_NAME, Dataset, read_stored, sha256_bytes, stored_files, to_json_line
@@ -20,6 +20,11 @@ class Problem(NamedTuple):
 
     path: str
     problem: str
+
+
+def list_problems(problems: Sequence[Problem]) -> str:
+    """The first problems for a message, each on a line of its own."""
+    return "".join(f"\n  {line}" for line in first_few([f"{p.path}: {p.problem}" for p in problems], 20))
 
 
 def _ignore(done: int, total: int) -> None:

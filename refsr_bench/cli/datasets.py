@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from refsr_bench.cli.output import json_option, note, parse_settings, print_json, show_progress
-from refsr_bench.errors import IntegrityError, ItemsFailed, UsageError, first_few
+from refsr_bench.errors import IntegrityError, ItemsFailed, UsageError
 
 if TYPE_CHECKING:
     from refsr_bench.schema import DatasetCard
     from refsr_bench.store import Dataset
+    from refsr_bench.verification import Problem
 
 _PATH = click.Path(path_type=Path, exists=True)
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -236,8 +237,10 @@ def verify(dataset: str, deep: bool, as_json: bool) -> None:
         click.echo(f"{opened.info.id}: {opened.info.samples} samples verified in {opened.root}")
 
 
-def _fail_verification(dataset: Dataset, problems: list[Any]) -> NoReturn:
-    listing = "".join(f"\n  {line}" for line in first_few([f"{p.path}: {p.problem}" for p in problems], 20))
+def _fail_verification(dataset: Dataset, problems: list[Problem]) -> NoReturn:
+    from refsr_bench.verification import list_problems
+
     raise IntegrityError(
-        f"{dataset.root} does not verify, {len(problems)} problem(s):{listing}", "build it again with --force"
+        f"{dataset.root} does not verify, {len(problems)} problem(s):{list_problems(problems)}",
+        "build it again with --force",
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from refsr_bench.cli.output import note, parse_settings, show_progress
-from refsr_bench.errors import IntegrityError, RefsrError, UsageError, did_you_mean, first_few
+from refsr_bench.errors import IntegrityError, RefsrError, UsageError, did_you_mean
 from refsr_bench.schema import ModelCard
 
 if TYPE_CHECKING:
@@ -139,14 +139,13 @@ def open_tasks(
 
 def accept_dataset(dataset: Dataset, records: Sequence[Record], allow_modified: bool) -> Dataset:
     """The dataset if the files of ``records`` verify; changed and called so if that is allowed, else refused."""
-    from refsr_bench.verification import accept_modified, check_files
+    from refsr_bench.verification import accept_modified, check_files, list_problems
 
     with show_progress("verify", 1) as advance:
         problems = check_files(dataset.root, records, progress=lambda done, total: advance(done / total))
     if not problems:
         return dataset
-    listing = "".join(f"\n  {line}" for line in first_few([f"{p.path}: {p.problem}" for p in problems], 20))
-    text = f"{dataset.root} no longer verifies, {len(problems)} problem(s):{listing}"
+    text = f"{dataset.root} no longer verifies, {len(problems)} problem(s):{list_problems(problems)}"
     if not allow_modified:
         raise IntegrityError(text, "build it again with --force, or add --allow-modified, which the signature will say")
     note(text)

@@ -70,10 +70,9 @@ def _present(job: Download, *, alone: bool) -> Fetched | None:
         digest = sha256_file(job.target)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         return None
-    if job.sha256 not in (None, digest) and not alone:
-        return None
     if job.sha256 not in (None, digest):
-        job.note(f"{job.target} is not the file it should be; moved to {_quarantine(job, job.target, digest)}")
+        if alone:
+            job.note(f"{job.target} is not the file it should be; moved to {_quarantine(job, job.target, digest)}")
         return None
     try:
         origin = json.loads(_origin_of(job.target).read_bytes())

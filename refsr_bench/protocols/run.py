@@ -79,10 +79,13 @@ def _results(run_dir: Path) -> list[Path]:
 
 
 def _require_same(run_dir: Path, info: RunInfo, remedy: str = _REPLACE) -> None:
-    present = read_info(run_dir)
-    for field in _DECIDES_PICTURES:
-        if getattr(present, field) != getattr(info, field):
-            raise UsageError(f"{run_dir}: holds a run with another {field.replace('_', ' ')}", remedy)
+    if other := _other_fields(read_info(run_dir), info):
+        raise UsageError(f"{run_dir}: holds a run with another {other[0].replace('_', ' ')}", remedy)
+
+
+def _other_fields(present: RunInfo, info: RunInfo) -> list[str]:
+    """What decides a run's pictures and differs between the two."""
+    return [field for field in _DECIDES_PICTURES if getattr(present, field) != getattr(info, field)]
 
 
 def _require_no_fewer(run_dir: Path, info: RunInfo) -> None:
@@ -100,8 +103,7 @@ def scored_already(run_dir: Path, info: RunInfo) -> tuple[str, ...]:
     if not (run_dir / RUN_NAME).exists():
         return ()
     present = read_info(run_dir)
-    same = all(getattr(present, field) == getattr(info, field) for field in _DECIDES_PICTURES)
-    return present.scored if same else ()
+    return () if _other_fields(present, info) else present.scored
 
 
 def read_info(run_dir: Path) -> RunInfo:
