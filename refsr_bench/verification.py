@@ -6,10 +6,18 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from refsr_bench.disk import sha256_bytes
 from refsr_bench.errors import ImageError, IntegrityError, first_few
 from refsr_bench.images import decode_image, read_bytes
 from refsr_bench.schema import Record, StoredFile, StoredImage
-from refsr_bench.store import INFO_NAME, MANIFEST_NAME, Dataset, read_stored, sha256_bytes, stored_files, to_json_line
+from refsr_bench.store import (
+    INFO_NAME,
+    MANIFEST_NAME,
+    Dataset,
+    read_stored,
+    stored_files,
+    to_json_line,
+)
 
 LEFT_BY_DESKTOPS = frozenset({".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", ".directory"})
 """Files, in small letters, that file managers put unasked into every folder somebody looks at."""

@@ -14,7 +14,7 @@ from refsr_bench.lookup import BUILT_IN, KINDS, find, list_entries
 
 PACKAGE = Path(refsr_bench.__file__).parent
 FOLDERS = ("results", "protocols", "models", "collectors")
-BASE = {"schema", "errors", "store", "images", "geometry", "lookup", "signature", "verification", "localweb"}
+BASE = {"schema", "errors", "disk", "store", "images", "geometry", "lookup", "signature", "verification", "localweb"}
 BASE_LIBRARIES = {"numpy", "PIL", "cv2", "pydantic", "filelock", "platformdirs", "flask", "werkzeug", "refsr_bench"}
 HOMES = {  # library: the only places that may import it
     "torch": ("models",),

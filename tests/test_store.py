@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from refsr_bench.disk import atomic_write_bytes, sha256_bytes
 from refsr_bench.errors import IntegrityError, ManualStepNeeded, UsageError
 from refsr_bench.schema import Record, StoredFile
 from refsr_bench.store import (
@@ -19,13 +20,11 @@ from refsr_bench.store import (
     MANIFEST_NAME,
     Dataset,
     add_file,
-    atomic_write_bytes,
     building,
     load_sample,
     open_dataset,
     resolve_dataset,
     seal,
-    sha256_bytes,
     to_json_line,
 )
 from refsr_bench.verification import Problem, verify_dataset

@@ -69,7 +69,7 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        from refsr_bench.store import as_storage_fault
+        from refsr_bench.disk import as_storage_fault
 
         fault = as_storage_fault(error, Path(error.filename or ".").parent)
         text = str(fault or f"{error.filename or 'the file system'}: {error.strerror or error}")

@@ -65,10 +65,10 @@ def leaderboard(
     if check:
         _check(places, as_json)
         return
+    from refsr_bench.disk import atomic_write_bytes
     from refsr_bench.results import formats
     from refsr_bench.results.leaderboard import make_tables, require_one_ranking
     from refsr_bench.results.rows import find_runs
-    from refsr_bench.store import atomic_write_bytes
 
     found = find_runs(places)
     tables = make_tables(found)

@@ -70,8 +70,9 @@ def build(
       refsr-bench build transformed --of demo --kind rotation --set seed=1
       refsr-bench build custom ~/photos/cathedral --out ~/refsr/cathedral
     """
+    from refsr_bench.disk import naming_storage_faults, sha256_file
     from refsr_bench.lookup import find, find_card, list_entries
-    from refsr_bench.store import INFO_NAME, data_dir, naming_storage_faults, open_dataset, read_info, sha256_file
+    from refsr_bench.store import INFO_NAME, data_dir, open_dataset, read_info
     from refsr_bench.verification import verify_dataset
 
     build_dataset, card = find("datasets", name), find_card("datasets", name)

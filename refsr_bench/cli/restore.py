@@ -72,8 +72,8 @@ def restore(
       refsr-bench restore bicubic --lr small.png --out large.png --no-preview --json
     """
     from refsr_bench.cli.runner import load_plugin
+    from refsr_bench.disk import atomic_write_bytes
     from refsr_bench.images import encode_png, load_image
-    from refsr_bench.store import atomic_write_bytes
 
     if out.suffix.lower() != ".png":
         raise UsageError(f"--out {out} must end in .png", "pictures are written without loss")

@@ -25,8 +25,9 @@ from typing import IO, Any, NamedTuple
 
 import filelock
 
+from refsr_bench.disk import atomic_write_json, naming_storage_faults
 from refsr_bench.errors import IntegrityError
-from refsr_bench.store import atomic_write_json, building, naming_storage_faults
+from refsr_bench.store import building
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 INDEX_NAME = ".unpacked.json"

@@ -12,10 +12,11 @@ from pydantic import TypeAdapter
 from refsr_bench.collectors.pictures import store_pictures
 from refsr_bench.collectors.preview import write_preview
 from refsr_bench.collectors.table import Line, read_table
+from refsr_bench.disk import sha256_bytes, sha256_file
 from refsr_bench.errors import ImageError, IntegrityError, UsageError, first_few
 from refsr_bench.images import SUFFIXES
 from refsr_bench.schema import DatasetCard, DatasetInfo, Record, SampleName, StoredImage, StoredLowRes, StoredReference
-from refsr_bench.store import building, name_after, open_dataset, seal, sha256_bytes, sha256_file
+from refsr_bench.store import building, name_after, open_dataset, seal
 
 VERSION = "1"
 BUILDER_VERSION = "3"

@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from refsr_bench.disk import sha256_bytes
 from refsr_bench.errors import IntegrityError, UsageError
 from refsr_bench.geometry import as_matrix3, similarity_about_centre, translation, warp_image
 from refsr_bench.images import decode_image, encode_png
 from refsr_bench.schema import DatasetCard, DatasetInfo, Image, Record, StoredReference
-from refsr_bench.store import add_file, add_image, building, seal, sha256_bytes
+from refsr_bench.store import add_file, add_image, building, seal
 
 EXPECTED_MANIFEST = "8688bdb70aafb99147d0ed4bb71c7936e10206d6e8cb025ef03a6f5cac098d54"
 """SHA-256 of the manifest that the tested versions of Pillow and NumPy give."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from refsr_bench.disk import atomic_write_json
 from refsr_bench.images import crop_to_multiple, encode_png, resize_bicubic
-from refsr_bench.store import Dataset, add_file, atomic_write_json, building, read_stored_image
+from refsr_bench.store import Dataset, add_file, building, read_stored_image
 
 SCALE = 4
 KERNEL = "pil.bicubic"

@@ -17,8 +17,8 @@ import filelock
 
 from refsr_bench.collectors.http import Refused, require_online
 from refsr_bench.collectors.transfer import AddressFailed, Download, Limits, Progress, complete_part
+from refsr_bench.disk import atomic_write_json, naming_storage_faults, sha256_file
 from refsr_bench.errors import IntegrityError, ManualStepNeeded, NetworkError
-from refsr_bench.store import atomic_write_json, naming_storage_faults, sha256_file
 
 
 class Fetched(NamedTuple):

@@ -11,9 +11,10 @@ from refsr_bench.collectors.fetch import Fetched, Unavailable, fetch
 from refsr_bench.collectors.http import Offline
 from refsr_bench.collectors.layout import Found, is_picture, list_files
 from refsr_bench.collectors.trust import recorded_hashes
+from refsr_bench.disk import sha256_file
 from refsr_bench.errors import IntegrityError, ManualStepNeeded, UsageError
 from refsr_bench.schema import DatasetCard, SourceFile
-from refsr_bench.store import cache_dir, sha256_file
+from refsr_bench.store import cache_dir
 
 
 class Material(NamedTuple):

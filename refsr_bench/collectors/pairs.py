@@ -19,11 +19,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from refsr_bench.disk import sha256_bytes, sha256_file
 from refsr_bench.errors import IntegrityError, UsageError
 from refsr_bench.geometry import as_matrix3
 from refsr_bench.images import SUFFIXES, decode_image, read_bytes
 from refsr_bench.schema import DatasetCard, DatasetInfo, Record, StoredReference
-from refsr_bench.store import add_file, add_image, building, name_after, seal, sha256_bytes, sha256_file
+from refsr_bench.store import add_file, add_image, building, name_after, seal
 
 VERSION = "1"
 BUILDER_VERSION = "2"

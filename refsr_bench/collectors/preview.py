@@ -7,9 +7,10 @@ from pathlib import Path
 from PIL import Image as PilImage
 from PIL import ImageDraw, ImageFont
 
+from refsr_bench.disk import atomic_write_bytes
 from refsr_bench.images import encode_png
 from refsr_bench.schema import Image, Record, StoredImage
-from refsr_bench.store import Dataset, atomic_write_bytes, read_stored_image
+from refsr_bench.store import Dataset, read_stored_image
 
 MAX_ROWS = 40
 MAX_REFS = 5

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from refsr_bench.collectors.http import ConnectionFailed, Timeouts, http_get
+from refsr_bench.disk import atomic_write_json, naming_storage_faults
 from refsr_bench.errors import RefsrError
-from refsr_bench.store import atomic_write_json, naming_storage_faults
 
 if TYPE_CHECKING:
     from requests import Response

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import filelock
 
+from refsr_bench.disk import atomic_write_bytes, atomic_write_json
 from refsr_bench.errors import IntegrityError
-from refsr_bench.store import atomic_write_bytes, atomic_write_json, data_dir
+from refsr_bench.store import data_dir
 
 
 def _folder() -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from refsr_bench import store
+from refsr_bench import disk
 from refsr_bench.models import method, zoo
 from refsr_bench.models.weights import Identified
 from refsr_bench.schema import Frozen, Sha256
@@ -41,7 +41,7 @@ def certify(model: str, path: Path, original: Mapping[str, Tensor], identified: 
         model=model,
         role=identified.role,
         source_file=path.name,
-        source_sha256=store.sha256_file(path),
+        source_sha256=disk.sha256_file(path),
         parameters=sum(value.numel() for value in identified.state.values()),
         shapes={key: tuple(value.shape) for key, value in identified.state.items()},
         renamed={ours: name for ours, name in mapped.items() if ours != name},

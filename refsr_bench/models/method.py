@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from refsr_bench import store
+from refsr_bench import disk, store
 from refsr_bench.errors import ManualStepNeeded, UsageError, did_you_mean
 from refsr_bench.images import resize_bicubic
 from refsr_bench.models import zoo
@@ -147,7 +147,7 @@ def load_model(name: str, weights: str | Path | None, device: str, untrained: bo
     network, hashes = method.network(**(trained["sizes"] if trained else {})), {}
     for role, path in _find_own(name, method, weights).items():
         imported = path.with_suffix(".json").is_file() and path.suffix == ".safetensors"
-        hashes[role] = check_imported(path).source_sha256 if imported else store.sha256_file(path)
+        hashes[role] = check_imported(path).source_sha256 if imported else disk.sha256_file(path)
         state = load_checkpoint(path)
         own = state if imported or trained else identify(name, state, path, role).state
         load_into(part_of(network, method, role), own, str(path))

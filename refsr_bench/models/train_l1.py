@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import Adam
 
+from refsr_bench.disk import atomic_write_json
 from refsr_bench.errors import ManualStepNeeded, UsageError, did_you_mean
 from refsr_bench.models import zoo
 from refsr_bench.models.c2matching.checkpoints import (
@@ -38,7 +39,6 @@ from refsr_bench.models.method import (
     run_single,
 )
 from refsr_bench.models.vgg import load_vgg19
-from refsr_bench.store import atomic_write_json
 
 Batch = Mapping[str, Tensor]
 

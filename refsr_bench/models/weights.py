@@ -21,7 +21,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from refsr_bench import store
+from refsr_bench import disk, store
 from refsr_bench.errors import IntegrityError, UsageError, did_you_mean
 from refsr_bench.models.npz import read_npz
 from refsr_bench.schema import Frozen, Sha256
@@ -210,18 +210,18 @@ def _store(folder: Path, path: Path, identified: Identified, certificate: Certif
     sidecar = target.with_suffix(".json")
     # Between the writes below an older sidecar would vouch for the wrong file.
     sidecar.unlink(missing_ok=True)
-    store.atomic_write_json(target.with_suffix(".certificate.json"), certificate.model_dump(mode="json"))
-    store.atomic_write_bytes(target, safetensors.torch.save(state))
+    disk.atomic_write_json(target.with_suffix(".certificate.json"), certificate.model_dump(mode="json"))
+    disk.atomic_write_bytes(target, safetensors.torch.save(state))
     described = WeightFile(
         role=identified.role,
         architecture=identified.architecture,
         source_file=path.name,
-        source_sha256=store.sha256_file(path),
-        sha256=store.sha256_file(target),
+        source_sha256=disk.sha256_file(path),
+        sha256=disk.sha256_file(target),
         licence=identified.licence,
         convention=identified.convention,
     )
-    store.atomic_write_json(sidecar, described.model_dump(mode="json"))
+    disk.atomic_write_json(sidecar, described.model_dump(mode="json"))
     return described
 
 
@@ -246,7 +246,7 @@ def check_imported(path: Path) -> WeightFile:
     described = read_sidecar(path)
     if not path.is_file():
         raise IntegrityError(f"{path} was imported, but is gone", "import it again")
-    if store.sha256_file(path) != described.sha256:
+    if disk.sha256_file(path) != described.sha256:
         raise IntegrityError(f"{path} has changed since it was imported", "import it again")
     return described
 

@@ -23,6 +23,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from refsr_bench.disk import atomic_write_bytes, find_leftovers, sha256_bytes, short_name
 from refsr_bench.errors import ImageError, IntegrityError, RefsrError
 from refsr_bench.images import decode_image, encode_png, read_bytes
 from refsr_bench.protocols.inputs import Inputs, finish_output, prepare_hr, prepare_inputs
@@ -31,16 +32,7 @@ from refsr_bench.protocols.references import arrange_references, select_referenc
 from refsr_bench.protocols.spec import PROTOCOL_LR, EvalProtocol, Metric, same_pictures, signature_of
 from refsr_bench.schema import Image, ModelCard, Record, Row
 from refsr_bench.signature import Signature
-from refsr_bench.store import (
-    Dataset,
-    atomic_write_bytes,
-    find_leftovers,
-    load_sample,
-    read_stored_image,
-    sha256_bytes,
-    short_name,
-    to_json_line,
-)
+from refsr_bench.store import Dataset, load_sample, read_stored_image, to_json_line
 
 ROWS_NAME = "rows.jsonl"
 RUN_NAME = "run.json"

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from refsr_bench.disk import atomic_write_bytes
 from refsr_bench.errors import IntegrityError, RefsrError
 from refsr_bench.geometry import patch_centres
 from refsr_bench.images import resize_bicubic
@@ -37,7 +38,7 @@ from refsr_bench.protocols.memory import peak_memory_bytes
 from refsr_bench.protocols.spec import Metric, signature_of
 from refsr_bench.protocols.truth import TrueMap, has_truth, load_truth, on_canvas, visible_mask
 from refsr_bench.schema import Image, Matches, ModelCard, Record, Row, StoredReference
-from refsr_bench.store import atomic_write_bytes, read_stored_image
+from refsr_bench.store import read_stored_image
 
 MATCH_JOURNAL_NAME = "journal-match.jsonl"
 FLOW_FOLDER = "flow"

@@ -14,6 +14,7 @@ import filelock
 import pydantic
 
 from refsr_bench import __version__
+from refsr_bench.disk import atomic_write_bytes, atomic_write_json, sha256_bytes
 from refsr_bench.errors import IntegrityError, UsageError
 from refsr_bench.protocols.evaluate import (
     ALL,
@@ -29,7 +30,6 @@ from refsr_bench.protocols.evaluate import (
 )
 from refsr_bench.protocols.matching import FLOW_FOLDER, MATCH_JOURNAL_NAME, with_truth
 from refsr_bench.schema import Row, RunInfo
-from refsr_bench.store import atomic_write_bytes, atomic_write_json, sha256_bytes
 
 _DECIDES_PICTURES = ("model", "options", "manifest_sha256", "protocol", "refs_rule", "lr", "images", "file_pattern")
 _REPLACE = "choose another --out, or add --overwrite to replace that run"

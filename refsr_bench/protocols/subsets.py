@@ -12,9 +12,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from refsr_bench.disk import sha256_bytes
 from refsr_bench.errors import UsageError, did_you_mean
 from refsr_bench.schema import Image, Record
-from refsr_bench.store import Dataset, read_stored_image, sha256_bytes
+from refsr_bench.store import Dataset, read_stored_image
 
 SUBSETS = ("texture",)
 

@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 import pydantic
 
+from refsr_bench.disk import sha256_bytes
 from refsr_bench.errors import RefsrError, first_few
 from refsr_bench.results.rows import ROWS_NAME, RUN_NAME, find_run_folders, read_run_info
 from refsr_bench.schema import Row, RunInfo
 from refsr_bench.signature import parse_signature
-from refsr_bench.store import sha256_bytes
 
 
 class Finding(NamedTuple):

@@ -19,8 +19,8 @@ from types import SimpleNamespace
 import pytest
 
 from refsr_bench.collectors.archives import INDEX_NAME, Limits, is_archive, safe_extract
+from refsr_bench.disk import sha256_bytes
 from refsr_bench.errors import IntegrityError, StorageError
-from refsr_bench.store import sha256_bytes
 
 GOOD = {"set/a.txt": b"a" * 5000, "set/nested/ü b.txt": bytes(range(256)) * 40, "c": b""}
 

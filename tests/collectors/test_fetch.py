@@ -24,8 +24,8 @@ from local_server import LocalServer, reply, reply_file, serving
 from refsr_bench.collectors.fetch import Fetched, Unavailable, fetch
 from refsr_bench.collectors.http import Timeouts
 from refsr_bench.collectors.transfer import Limits
+from refsr_bench.disk import sha256_bytes, sha256_file
 from refsr_bench.errors import IntegrityError, NetworkError, StorageError
-from refsr_bench.store import sha256_bytes, sha256_file
 
 CONTENT = bytes(i * i % 251 for i in range(200_000))
 DIGEST = sha256_bytes(CONTENT)

@@ -20,10 +20,11 @@ from refsr_bench.collectors.cufed import LAYOUT as CUFED_LAYOUT
 from refsr_bench.collectors.fetch import fetch
 from refsr_bench.collectors.layout import read_names
 from refsr_bench.collectors.trust import recorded_hashes
+from refsr_bench.disk import sha256_file
 from refsr_bench.errors import ImageError, IntegrityError, ManualStepNeeded, UsageError
 from refsr_bench.lookup import find, find_card
 from refsr_bench.schema import Record
-from refsr_bench.store import Dataset, cache_dir, open_dataset, sha256_file
+from refsr_bench.store import Dataset, cache_dir, open_dataset
 from refsr_bench.verification import verify_dataset
 
 

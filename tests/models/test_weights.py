@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from refsr_bench.disk import sha256_file
 from refsr_bench.errors import IntegrityError, ManualStepNeeded, UsageError
 from refsr_bench.models.c2matching import build, build_gan
 from refsr_bench.models.c2matching.extractor import Extractor
@@ -24,7 +25,7 @@ from refsr_bench.models.weights import (
     load_into,
     verify_weights,
 )
-from refsr_bench.store import model_dir, sha256_file
+from refsr_bench.store import model_dir
 
 OFFICIAL = (
     "feature_extraction.pth",

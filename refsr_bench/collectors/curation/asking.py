@@ -12,7 +12,7 @@ from refsr_bench.collectors.curation.licences import Policy, is_allowed, may_red
 from refsr_bench.collectors.curation.providers import Found, Provider, Question, text_of
 from refsr_bench.collectors.curation.rows import Origin, now
 from refsr_bench.collectors.curation.web import Web
-from refsr_bench.store import atomic_write_json, sha256_bytes
+from refsr_bench.disk import atomic_write_json, sha256_bytes
 
 DO_NOT_REDISTRIBUTE = "do-not-redistribute"
 

@@ -15,19 +15,11 @@ from refsr_bench.collectors.curation.answers import Fault, picture_suffix
 from refsr_bench.collectors.curation.reports import write_documents
 from refsr_bench.collectors.curation.selection import Picture, Selected, read_selection
 from refsr_bench.collectors.curation.web import Web
+from refsr_bench.disk import atomic_write_bytes, sha256_bytes, sha256_file
 from refsr_bench.errors import IntegrityError, ItemsFailed, UsageError, first_few
 from refsr_bench.images import SUFFIXES, decode_image, encode_png, resize_bicubic
 from refsr_bench.schema import DatasetCard, DatasetInfo, Image, Record, StoredReference
-from refsr_bench.store import (
-    add_image,
-    atomic_write_bytes,
-    building,
-    cache_dir,
-    name_after,
-    seal,
-    sha256_bytes,
-    sha256_file,
-)
+from refsr_bench.store import add_image, building, cache_dir, name_after, seal
 
 REFERENCE_RULE = "longer-side:at-most-input's|pil.bicubic"
 """The paper says "a size comparable with the input" and no more. Larger references are reduced so that their longer

@@ -18,10 +18,10 @@ from refsr_bench.collectors.curation.leaks import find_leak
 from refsr_bench.collectors.curation.pictures import THUMBNAIL_PX, Tile, draw_sheet, encode_jpeg, shrink
 from refsr_bench.collectors.curation.ranking import Score, score_view
 from refsr_bench.collectors.curation.rows import CANDIDATES, Candidate, Judged, Query, read_rows
+from refsr_bench.disk import atomic_write_bytes, sha256_bytes
 from refsr_bench.errors import ImageError
 from refsr_bench.images import decode_image, load_image, read_bytes
 from refsr_bench.schema import Frozen, Image, Sha256
-from refsr_bench.store import atomic_write_bytes, sha256_bytes
 
 VERSION = "2"
 """Changes when the same pictures would be judged otherwise."""

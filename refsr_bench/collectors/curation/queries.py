@@ -23,9 +23,9 @@ from refsr_bench.collectors.curation.rows import (
     read_rows,
 )
 from refsr_bench.collectors.curation.web import Web
+from refsr_bench.disk import atomic_write_bytes, sha256_bytes
 from refsr_bench.errors import ImageError, UsageError, first_few
 from refsr_bench.images import SUFFIXES, decode_image, read_bytes
-from refsr_bench.store import atomic_write_bytes, sha256_bytes
 
 MIN_SIDE_PX = 128
 """Shortest accepted side of a query: x4 must leave an LR picture with something in it."""

@@ -23,9 +23,10 @@ from refsr_bench.collectors.curation.clean import Pool
 from refsr_bench.collectors.curation.decisions import labels_path, read_decisions, record
 from refsr_bench.collectors.curation.pictures import THUMBNAIL_PX, VIEW_PX, encode_jpeg, shrink
 from refsr_bench.collectors.curation.rows import CATEGORIES, Decision, now, to_json
+from refsr_bench.disk import atomic_write_bytes, publishing, sha256_bytes
 from refsr_bench.images import load_image
 from refsr_bench.localweb import guard
-from refsr_bench.store import Dataset, atomic_write_bytes, publishing, sha256_bytes
+from refsr_bench.store import Dataset
 
 if TYPE_CHECKING:
     from flask import Flask

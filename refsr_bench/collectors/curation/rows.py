@@ -221,7 +221,7 @@ def read_rows(path: Path, kind: type[Row], note: Callable[[str], None] = lambda 
 
 def write_rows(path: Path, rows: list[Row]) -> None:
     """Write a whole journal at once, atomically."""
-    from refsr_bench.store import atomic_write_bytes
+    from refsr_bench.disk import atomic_write_bytes
 
     atomic_write_bytes(path, "".join(to_json_line(row) for row in rows).encode())
 

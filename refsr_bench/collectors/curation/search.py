@@ -33,9 +33,9 @@ from refsr_bench.collectors.curation.rows import (
     read_rows,
 )
 from refsr_bench.collectors.curation.web import Web
+from refsr_bench.disk import atomic_write_bytes, find_leftovers, sha256_bytes, sha256_file
 from refsr_bench.errors import ImageError, UsageError
 from refsr_bench.images import read_bytes
-from refsr_bench.store import atomic_write_bytes, find_leftovers, sha256_bytes, sha256_file
 
 THREADS = 32
 """Most of them wait: for their host's turn, or for an answer."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from refsr_bench import store
+from refsr_bench import disk, store
 from refsr_bench.errors import ManualStepNeeded, UsageError, did_you_mean
 from refsr_bench.models import weights
 from refsr_bench.models.c2matching import RELEASE_LICENCE
@@ -113,7 +113,7 @@ def _find(folder: Path, role: str) -> Path | None:
 def _load(path: Path, role: str) -> Loaded:
     # The published file's hash names the weights, whichever way they came here.
     imported = path.suffix == ".safetensors"
-    sha256 = weights.check_imported(path).source_sha256 if imported else store.sha256_file(path)
+    sha256 = weights.check_imported(path).source_sha256 if imported else disk.sha256_file(path)
     return Loaded(identify(weights.load_checkpoint(path), path, role).state, str(path), sha256)
 
 

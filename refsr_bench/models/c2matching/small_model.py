@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from refsr_bench.disk import sha256_file
 from refsr_bench.errors import IntegrityError, UsageError
 from refsr_bench.geometry import patch_centres
 from refsr_bench.images import resize_bicubic
@@ -20,7 +21,6 @@ from refsr_bench.models.tensors import select_device, to_image, to_tensor
 from refsr_bench.models.vgg import VGG19, Convention
 from refsr_bench.models.weights import load_checkpoint, load_into
 from refsr_bench.schema import Matches, ModelCard
-from refsr_bench.store import sha256_file
 
 SHIPPED = Path(__file__).parent / "small_weights"
 """The weights in the package, with their card and licence."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from refsr_bench.disk import sha256_file
 from refsr_bench.errors import IntegrityError, UsageError
 from refsr_bench.models.c2matching import Preset
 from refsr_bench.models.c2matching.extractor import Extractor
@@ -16,7 +17,6 @@ from refsr_bench.models.c2matching.roles import definition_of, load_roles
 from refsr_bench.models.c2matching.small import VggExtractor
 from refsr_bench.models.vgg import VGG19, load_vgg19
 from refsr_bench.models.weights import load_checkpoint, load_into
-from refsr_bench.store import sha256_file
 
 DESCRIPTION = "weights.json"
 """Says of which network and stage the weights beside it are."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 import refsr_bench
+from refsr_bench.disk import atomic_write_json, publishing
 from refsr_bench.errors import UsageError
 from refsr_bench.models.c2matching import networks
 from refsr_bench.models.c2matching.checkpoints import (
@@ -49,7 +50,6 @@ from refsr_bench.models.c2matching.validation import draw_pictures
 from refsr_bench.models.memory import reused_memory
 from refsr_bench.models.weights import load_checkpoint as read_weights
 from refsr_bench.models.winograd import has_winograd, use_winograd
-from refsr_bench.store import atomic_write_json, publishing
 
 
 class Listeners(NamedTuple):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from refsr_bench import store
+from refsr_bench import disk, store
 from refsr_bench.errors import ManualStepNeeded
 from refsr_bench.geometry import CELL_PX, patch_centres
 from refsr_bench.images import resize_bicubic
@@ -91,7 +91,7 @@ def load_teacher(card: ModelCard, weights: str | Path | None, device: str) -> Ce
         )
     extractor = Extractor()
     load_into(extractor, roles.identify(load_checkpoint(path), path, "extractor").state, str(path))
-    hashes = {"teacher": store.sha256_file(path)}
+    hashes = {"teacher": disk.sha256_file(path)}
     return contrastive_matcher(card.model_copy(update={"weights_sha256": hashes}), extractor, target)
 
 

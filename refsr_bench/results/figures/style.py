@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from refsr_bench.disk import atomic_write_bytes
 from refsr_bench.errors import UsageError
 from refsr_bench.results.formats import printable
-from refsr_bench.store import atomic_write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,6 +12,7 @@ import jinja2
 from markupsafe import Markup
 
 from refsr_bench import __version__
+from refsr_bench.disk import publishing
 from refsr_bench.errors import RefsrError, UsageError
 from refsr_bench.results.formats import printable, to_json
 from refsr_bench.results.leaderboard import lower_is_better, make_tables
@@ -33,7 +34,7 @@ from refsr_bench.results.report.pages import (
     make_run_page,
 )
 from refsr_bench.results.rows import Run
-from refsr_bench.store import Dataset, publishing
+from refsr_bench.store import Dataset
 
 INDEX_NAME = "index.html"
 MARKER_NAME = "report.json"

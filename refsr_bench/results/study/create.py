@@ -13,6 +13,7 @@ import jinja2
 import numpy as np
 from PIL import Image as PilImage
 
+from refsr_bench.disk import atomic_write_bytes, publishing, sha256_bytes
 from refsr_bench.errors import SignatureMismatch, UsageError
 from refsr_bench.images import encode_png, load_image
 from refsr_bench.results.report.images import sr_path
@@ -31,7 +32,7 @@ from refsr_bench.results.study.design import (
     plan_sheets,
 )
 from refsr_bench.schema import Image
-from refsr_bench.store import Dataset, atomic_write_bytes, publishing, read_stored_image, sha256_bytes
+from refsr_bench.store import Dataset, read_stored_image
 
 PAGE_FILES = ("study.css", "study.js")
 DEGRADE = 8

@@ -23,9 +23,9 @@ from typing import Literal, NamedTuple, TypeVar
 
 import pydantic
 
+from refsr_bench.disk import sha256_bytes
 from refsr_bench.errors import IntegrityError, UsageError
 from refsr_bench.schema import Frozen
-from refsr_bench.store import sha256_bytes
 
 STUDY_NAME = "study.json"
 KEY_NAME = "key.json"
