@@ -162,10 +162,10 @@ def _train_here(
 
     sources, places = found
     listeners = Listeners(validate=_validator(validation) if validation is not None else None)
-    build(config, sources, place)  # whatever is missing is said before a run folder exists
+    built = build(config, sources, place)  # whatever is missing is said before a run folder exists
     open_run(run_dir, config, sources, places, place, resume)
     if place.rank != 0:
-        return train(run_dir, config, sources, place, listeners)
+        return train(run_dir, config, built, sources, place, listeners)
     note(f"{len(sources)} pictures; everything goes to {run_dir}")
     is_triplet = isinstance(config, ContrastiveConfig) and config.contrastive_loss == "triplet"
     if is_triplet and config.weights is None and not has_begun(run_dir):
@@ -175,7 +175,7 @@ def _train_here(
         def on_step(step: int, total: int, values: Mapping[str, float]) -> None:
             advance(step)
 
-        return train(run_dir, config, sources, place, listeners._replace(progress=on_step))
+        return train(run_dir, config, built, sources, place, listeners._replace(progress=on_step))
 
 
 def _validator(dataset: str) -> Any:

@@ -14,7 +14,7 @@ from refsr_bench.models.c2matching.checkpoints import save_tensors
 from refsr_bench.models.c2matching.config import make_config
 from refsr_bench.models.c2matching.extractor import Extractor
 from refsr_bench.models.c2matching.loop import Place
-from refsr_bench.models.c2matching.training import open_run, train
+from refsr_bench.models.c2matching.training import build, open_run, train
 from refsr_bench.models.c2matching.training_data import find_photographs
 from refsr_bench.models.vgg import VGG19
 
@@ -40,7 +40,7 @@ def test_networks_of_the_papers_size_are_trained_and_evaluated(
     sources = find_photographs([photographs])
     run_dir = tmp_path / "run"
     open_run(run_dir, config, sources, ["photos"], CPU, False)
-    train(run_dir, config, sources, CPU)
+    train(run_dir, config, build(config, sources, CPU), sources, CPU)
     made = find("models", model)(weights=run_dir)
     assert made.card.name == f"{model}-retrained"
     assert made.restore(np.zeros((12, 15, 3), np.uint8), [np.zeros((48, 60, 3), np.uint8)]).shape == (48, 60, 3)

@@ -31,7 +31,7 @@ from refsr_bench.models.c2matching.loop import Journal, Place, TrainingStopped, 
 from refsr_bench.models.c2matching.restoration import Restoration
 from refsr_bench.models.c2matching.small import SmallConfig, SmallRestoration
 from refsr_bench.models.c2matching.small_model import load_small
-from refsr_bench.models.c2matching.training import Listeners, export_weights, open_run, train
+from refsr_bench.models.c2matching.training import Listeners, build, export_weights, open_run, train
 from refsr_bench.models.c2matching.training_data import Examples, find_photographs
 from refsr_bench.models.vgg import VGG19
 from tests.test_cli import run
@@ -81,7 +81,7 @@ def run_stage(
     config = resume_values(run, stage, settings) if resume else make_config(stage, "small", [*TINY, *settings])
     sources = find_photographs([pictures])
     open_run(run, config, sources, ["photos", str(pictures)], CPU, resume)
-    return train(run, config, sources, CPU, listeners)
+    return train(run, config, build(config, sources, CPU), sources, CPU, listeners)
 
 
 def log_of(run: Path) -> list[dict[str, float]]:
@@ -207,7 +207,7 @@ def test_the_papers_losses_train_its_extractor(pictures: Path, tmp_path: Path) -
     config = make_config("teacher", settings=["iterations=2", "batch=1", "workers=0", "size_px=80", "log_every=1"])
     sources = find_photographs([pictures])
     open_run(tmp_path, config, sources, ["photos"], CPU, False)
-    train(tmp_path, config, sources, CPU)
+    train(tmp_path, config, build(config, sources, CPU), sources, CPU)
     first, second = log_of(tmp_path)
     assert 0 < first["loss"] < 2
     assert second["gradient_norm"] > 0

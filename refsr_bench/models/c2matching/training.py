@@ -116,13 +116,18 @@ def _last_step(run_dir: Path) -> int:
 
 
 def train(
-    run_dir: Path, config: StageConfig, sources: Sequence[Source], place: Place, listeners: Listeners | None = None
+    run_dir: Path,
+    config: StageConfig,
+    built: tuple[State, Any],
+    sources: Sequence[Source],
+    place: Place,
+    listeners: Listeners | None = None,
 ) -> Path:
     """Train the stage that ``config`` is of, from the last checkpoint if there is one; returns the weights' folder.
 
-    Errors are those of `build`.
+    ``built`` is what `build` made of the same configuration.
     """
-    state, frozen = build(config, sources, place)
+    state, frozen = built
     listeners = listeners or Listeners()
     examples = Examples(config, sources)
     looked_at = [net for net in (frozen if isinstance(frozen, tuple) else (frozen,)) if net is not None]
